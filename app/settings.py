@@ -1,0 +1,55 @@
+"""Settings: flags over environment (`TRICKLAB_…`) over `.env` over defaults."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trainer.tasks import DataFolders
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Where everything is, and how the server listens."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRICKLAB_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    folder: Path = Field(
+        Path("tricklab-data"), description="Where the database, checkpoints and locks live."
+    )
+    database: str = Field(
+        "", description="Database URL; empty means the file tricklab.db in the folder."
+    )
+    datasets: Path | None = Field(
+        None, description="Where data sets are read and downloaded; empty means folder/datasets."
+    )
+    download: bool = Field(True, description="Whether missing data sets may be downloaded.")
+    host: str = Field("127.0.0.1", description="Address the server listens on.")
+    port: int = Field(8321, ge=0, le=65_535, description="Port the server listens on.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names by which the server may be called, beside its own address."
+    )
+    lease_seconds: float = Field(
+        20.0, gt=0, le=3600, description="After this long without a sign a worker counts as lost."
+    )
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="How often a run is started before it counts as failed."
+    )
+
+    @cached_property
+    def database_url(self) -> str:
+        if self.database:
+            return self.database
+        return f"sqlite:///{(self.folder / 'tricklab.db').absolute()}"
+
+    @cached_property
+    def data_folders(self) -> DataFolders:
+        return DataFolders(self.datasets or self.folder / "datasets", self.download)
+
+    def run_folder(self, run_id: int) -> Path:
+        """Where the files of one run lie; named by number, never by anything a person typed."""
+        return self.folder / "runs" / str(run_id)

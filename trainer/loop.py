@@ -1,0 +1,113 @@
+"""The training loop: plain, names no trick, and never waits for the device."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from trainer.batch import Batch
+from trainer.setup import Setup, StepOutcome, count_correct
+from trainer.tasks.base import Examples
+
+EVALUATION_BATCH = 512
+
+
+@dataclass
+class Progress:
+    """How far a run has come: all the loop needs to go on from there."""
+
+    epoch: int = 0
+    batch: int = 0
+    """Loader batches of this epoch that are done."""
+    step: int = 0
+    """Optimizer steps done since the run began."""
+
+
+class Watch(Protocol):
+    """What looks on while a run trains. Both calls answer whether training should end now."""
+
+    def lap(self, activity: str) -> None:
+        """The time since the last lap was spent on this activity."""
+
+    def after_step(self, progress: Progress, outcome: StepOutcome) -> bool: ...
+
+    def after_epoch(self, progress: Progress) -> bool: ...
+
+
+def train(setup: Setup, progress: Progress, watch: Watch) -> None:
+    """Train from `progress` to the last epoch, or until the watch says that it is enough."""
+    multiplier = None
+    while progress.epoch < setup.epochs:
+        setup.model.train()
+        batches = setup.batches(progress.epoch, progress.batch)
+        while window := tuple(itertools.islice(batches, setup.batches_per_step)):
+            watch.lap("data")
+            multiplier = set_learning_rate(setup, progress.step, multiplier)
+            outcome = setup.backward(setup, window)
+            for change in setup.change_gradients:
+                change(setup)
+            watch.lap("forward_backward")
+            setup.optimizer.step()
+            setup.optimizer.zero_grad(set_to_none=True)
+            progress.step += 1
+            progress.batch += len(window)
+            for after in setup.after_step:
+                after(setup, progress.step)
+            watch.lap("optimizer")
+            if watch.after_step(progress, outcome):
+                return
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        for on_epoch in setup.on_epoch:
+            on_epoch(setup, progress.epoch)
+        if watch.after_epoch(progress):
+            return
+
+
+def set_learning_rate(setup: Setup, step: int, before: float | None) -> float:
+    """Scale every group's peak rate for this step; writes only when the multiplier changed."""
+    multiplier = setup.lr_multiplier(step, setup.total_steps)
+    if multiplier != before:
+        for group in setup.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * multiplier
+    return multiplier
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model did on a set of examples: the averaged loss and the share predicted right."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(setup: Setup, examples: Examples) -> Score:
+    """Loss and accuracy over all examples, the model in eval mode. One read-back, at the end."""
+    model = setup.evaluated_model(setup)
+    was_training = model.training
+    model.eval()
+    total = torch.zeros((), dtype=evaluation_dtype(setup.device), device=setup.device)
+    correct = torch.zeros((), dtype=torch.int64, device=setup.device)
+    averaged_over = 0.0
+    for host_batch in in_order(examples):
+        batch = setup.prepare(host_batch.to(setup.device))
+        output = model(batch.inputs)
+        total += setup.criterion.total(output, batch.targets)
+        correct += count_correct(output, batch.targets)
+        averaged_over += setup.criterion.averaged_over(output, batch.targets)
+    model.train(was_training)
+    loss = float(total) / setup.criterion.divisor(averaged_over)
+    return Score(loss, int(correct) / len(examples))
+
+
+def in_order(examples: Examples) -> Iterator[Batch]:
+    for first in range(0, len(examples), EVALUATION_BATCH):
+        chosen = slice(first, first + EVALUATION_BATCH)
+        yield Batch(examples.inputs[chosen], examples.targets[chosen])
+
+
+def evaluation_dtype(device: torch.device) -> torch.dtype:
+    """float64 for sums over a whole set, except where the device has none (MPS)."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,0 +1,15 @@
+"""The networks a person can choose. A new family is a file here and a name in the union below."""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from trainer.models.base import Model
+from trainer.models.cnn import SmallCnn
+from trainer.models.mlp import Mlp
+from trainer.models.resnet import ResNet20
+
+AnyModel = Annotated[Mlp | SmallCnn | ResNet20, Field(discriminator="name")]
+MODELS: tuple[type[Model], ...] = get_args(get_args(AnyModel)[0])
+
+__all__ = ["MODELS", "AnyModel", "Mlp", "Model", "ResNet20", "SmallCnn"]

@@ -1,0 +1,107 @@
+"""Recipes: named, ready-made configs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainer.config import Budget, Loader, RunConfig
+from trainer.models import Mlp, ResNet20, SmallCnn
+from trainer.optimizers import AdamW, Sgd
+from trainer.part import Refused
+from trainer.schedules import Cosine, OneCycle
+from trainer.tasks import Digits, FashionMnist
+from trainer.tricks import CudnnBenchmark, Deterministic, GradientAccumulation, Seed
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A config with a name and a sentence on what it is for."""
+
+    title: str
+    purpose: str
+    config: RunConfig
+
+
+DIGITS_CNN = RunConfig(
+    task=Digits(),
+    model=SmallCnn(),
+    optimizer=Sgd(learning_rate=0.05, weight_decay=5e-4),
+    schedule=OneCycle(),
+    budget=Budget(epochs=15),
+)
+
+RECIPES: Mapping[str, Recipe] = {
+    "digits-cnn": Recipe(
+        "Digits, small CNN", "The quickest real training: seconds on a CPU.", DIGITS_CNN
+    ),
+    "digits-cnn-accumulation": Recipe(
+        "Digits, accumulated gradients",
+        "The baseline's batch of 64 as four of 16.",
+        DIGITS_CNN.model_copy(
+            update={
+                "loader": Loader(batch_size=16),
+                "tricks": (GradientAccumulation(steps=4),),
+            }
+        ),
+    ),
+    "digits-cnn-cudnn-benchmark": Recipe(
+        "Digits, cuDNN benchmark",
+        "Fixed shapes and cuDNN's search; a CUDA device is needed to see an effect.",
+        DIGITS_CNN.model_copy(
+            update={"loader": Loader(drop_last=True), "tricks": (CudnnBenchmark(),)}
+        ),
+    ),
+    "digits-cnn-deterministic": Recipe(
+        "Digits, seeded and deterministic",
+        "Run it twice: the curves agree to the last bit.",
+        DIGITS_CNN.model_copy(update={"tricks": (Seed(), Deterministic())}),
+    ),
+    "digits-mlp": Recipe(
+        "Digits, MLP",
+        "No convolutions, AdamW.",
+        RunConfig(
+            task=Digits(),
+            model=Mlp(),
+            optimizer=AdamW(),
+            schedule=Cosine(warmup=0.05),
+            budget=Budget(epochs=20),
+        ),
+    ),
+    "fashion-cnn": Recipe(
+        "Fashion-MNIST, small CNN",
+        "Above 90 % in five epochs, minutes on a CPU.",
+        RunConfig(
+            task=FashionMnist(),
+            model=SmallCnn(),
+            loader=Loader(batch_size=128),
+            optimizer=Sgd(learning_rate=0.1, weight_decay=5e-4),
+            schedule=OneCycle(),
+            budget=Budget(epochs=5),
+        ),
+    ),
+    "fashion-resnet20": Recipe(
+        "Fashion-MNIST, ResNet-20",
+        "A residual network; better on a GPU.",
+        RunConfig(
+            task=FashionMnist(),
+            model=ResNet20(),
+            loader=Loader(batch_size=128),
+            optimizer=Sgd(learning_rate=0.1, weight_decay=5e-4),
+            schedule=OneCycle(),
+            budget=Budget(epochs=10),
+        ),
+    ),
+}
+
+SAMPLE_COMPARISON = (
+    "digits-cnn",
+    "digits-cnn-accumulation",
+    "digits-cnn-cudnn-benchmark",
+    "digits-cnn-deterministic",
+)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises Refused with the names there are."""
+    if name not in RECIPES:
+        raise Refused(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]

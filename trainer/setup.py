@@ -1,0 +1,136 @@
+"""Setup: the live objects one run trains with, in named slots that tricks edit once."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from trainer.batch import Batch
+
+JSON = Mapping[str, Any]
+
+
+class StepOutcome(NamedTuple):
+    """What one optimizer step saw. Tensors stay on the device; nobody reads them per step."""
+
+    loss: torch.Tensor
+    """The undivided loss over the step's examples, a detached scalar."""
+    correct: torch.Tensor
+    """How many of the step's examples were predicted right, a scalar."""
+    examples: int
+
+
+class Criterion(Protocol):
+    """What a setup needs of a loss; `trainer.losses.Loss` is one."""
+
+    def value(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
+    def total(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
+    def averaged_over(self, output: torch.Tensor, target: torch.Tensor) -> float: ...
+    def divisor(self, averaged_over: float) -> float: ...
+
+
+class TrickState(Protocol):
+    """What a trick remembers while training; saved in every checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class Setup:
+    """Slots with one owner are replaced, slots that are lists are appended to."""
+
+    model: nn.Module
+    criterion: Criterion
+    device: torch.device
+    seed: int
+    epochs: int
+    batch_size: int
+    batches_per_epoch: int
+    train_examples: int
+    drops_last: bool
+
+    # one owner each
+    batches: Callable[[int, int], Iterator[Batch]]
+    """(epoch, first batch) -> the host batches from there to the end of the epoch."""
+    make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+    lr_multiplier: Callable[[int, int], float]
+    """(step, total steps) -> what the learning rate is multiplied by."""
+    prepare: Callable[[Batch], Batch]
+    """Stored inputs to model inputs, on the device."""
+    forward: Callable[["Setup", Batch], torch.Tensor] = field(
+        default=lambda setup, batch: setup.model(batch.inputs)
+    )
+    backward: Callable[["Setup", Sequence[Batch]], StepOutcome] = field(
+        default=lambda setup, window: plain_backward(setup, window)
+    )
+    batches_per_step: int = 1
+    """How many loader batches one optimizer step takes; the last step of an epoch may get fewer."""
+    evaluated_model: Callable[["Setup"], nn.Module] = field(default=lambda setup: setup.model)
+
+    # many each, in the order of the catalogue
+    change_batch: list[Callable[[Batch], Batch]] = field(default_factory=list)
+    change_gradients: list[Callable[["Setup"], None]] = field(default_factory=list)
+    parameter_rules: list[Callable[[str, nn.Parameter], Mapping[str, Any]]] = field(
+        default_factory=list
+    )
+    """(name, parameter) -> the optimizer options in which it differs from the others."""
+    after_step: list[Callable[["Setup", int], None]] = field(default_factory=list)
+    on_epoch: list[Callable[["Setup", int], None]] = field(default_factory=list)
+    switches: list[Callable[[], AbstractContextManager[object]]] = field(default_factory=list)
+    """Process-wide switches, entered before the model goes to the device and left after the run."""
+    trick_state: MutableMapping[str, TrickState] = field(default_factory=dict)
+
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; a short last window is a step too."""
+        return -(-self.batches_per_epoch // self.batches_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def place(self) -> None:
+        """Move the model to the device and make the optimizer; call once, after all tricks."""
+        self.model.to(self.device)
+        self.optimizer = self.make_optimizer(self.parameter_groups())
+        for group in self.optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Trainable parameters, grouped by the options that the parameter rules give them."""
+        groups: dict[tuple[tuple[str, Any], ...], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                options: dict[str, Any] = {}
+                for rule in self.parameter_rules:
+                    options |= rule(name, parameter)
+                groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
+        return [{"params": members, **dict(options)} for options, members in groups.items()]
+
+    def ready(self, batch: Batch) -> Batch:
+        """A host batch as the model takes it: on the device, normalised, changed by the tricks."""
+        batch = self.prepare(batch.to(self.device))
+        for change in self.change_batch:
+            batch = change(batch)
+        return batch
+
+
+def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
+    """Forward and backward of a step that takes one batch; leaves the gradients in `.grad`."""
+    (host_batch,) = window
+    batch = setup.ready(host_batch)
+    output = setup.forward(setup, batch)
+    loss = setup.criterion.value(output, batch.targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return StepOutcome(loss.detach(), count_correct(output, batch.targets), len(batch.targets))
+
+
+def count_correct(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How many rows of scores (N, C) are highest at their class (N,): a scalar on the device."""
+    return (output.detach().argmax(dim=-1) == target).sum()

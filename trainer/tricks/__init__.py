@@ -1,0 +1,62 @@
+"""The catalogue of tricks. A new one is a file here and a name in the union below."""
+
+from collections.abc import Sequence
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from trainer.tricks.base import Claim, Exactness, Stage, Trick
+from trainer.tricks.cudnn_benchmark import CudnnBenchmark
+from trainer.tricks.deterministic import Deterministic
+from trainer.tricks.gradient_accumulation import GradientAccumulation
+from trainer.tricks.seed import Seed
+
+AnyTrick = Annotated[
+    Seed | Deterministic | CudnnBenchmark | GradientAccumulation, Field(discriminator="name")
+]
+TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
+
+
+def name_of(trick: type[Trick]) -> str:
+    """The name by which configs and addresses call a trick."""
+    return str(trick.model_fields["name"].default)
+
+
+def in_order(tricks: Sequence[Trick]) -> list[Trick]:
+    """By stage, then by the catalogue: never the order in which boxes were ticked."""
+    return sorted(tricks, key=lambda trick: (trick.stage, TRICKS.index(type(trick))))
+
+
+def clashes(tricks: Sequence[Trick]) -> list[str]:
+    """Why these tricks cannot be on together: a sentence with both names for each pair."""
+    chosen = in_order(tricks)
+    reasons = []
+    for number, first in enumerate(chosen):
+        for second in chosen[number + 1 :]:
+            one, other = name_of(type(first)), name_of(type(second))
+            shared = first.owns & second.owns
+            if one == other:
+                reasons.append(f"{one} is chosen twice; keep one")
+            elif why := first.clashes.get(other) or second.clashes.get(one):
+                reasons.append(f"{one} and {other} clash: {why}; keep one")
+            elif shared:
+                slots = ", ".join(sorted(shared))
+                reasons.append(f"{one} and {other} both replace {slots}; keep one")
+    return reasons
+
+
+__all__ = [
+    "TRICKS",
+    "AnyTrick",
+    "Claim",
+    "CudnnBenchmark",
+    "Deterministic",
+    "Exactness",
+    "GradientAccumulation",
+    "Seed",
+    "Stage",
+    "Trick",
+    "clashes",
+    "in_order",
+    "name_of",
+]

@@ -1,0 +1,96 @@
+"""cudnn_benchmark: cuDNN tries its convolution algorithms and keeps the fastest per shape."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from trainer.batch import Batch
+from trainer.part import Refused
+from trainer.setup import Setup
+from trainer.tricks.base import Claim, Exactness, Stage, Trick
+
+CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+
+
+class CudnnBenchmark(Trick):
+    """Let cuDNN time its convolution algorithms and keep the fastest for each input shape.
+
+    Pays when shapes hardly change. Every new shape is searched anew, also the smaller last batch
+    of an epoch: drop it, and all training batches share one shape. Without CUDA the flag is set
+    and nothing is searched; the evidence says so.
+    """
+
+    title: ClassVar[str] = "cuDNN benchmark"
+    stage: ClassVar[Stage] = Stage.PROCESS
+    exactness: ClassVar[Exactness] = Exactness.CLOSE
+    claim: ClassVar[Claim] = Claim(
+        "train_seconds", lower=True, source="PyTorch performance tuning guide"
+    )
+    clashes: ClassVar[Mapping[str, str]] = {
+        "deterministic": "the search times candidates, and the winner differs from run to run"
+    }
+    traps: ClassVar[tuple[str, ...]] = (
+        "Each new input shape is searched again: drop the last smaller batch of an epoch.",
+        "The search briefly needs more memory.",
+        "The winner can differ between processes, and with it the last bits of the result.",
+        "No effect on the CPU, or on a network without convolutions.",
+    )
+    name: Literal["cudnn_benchmark"] = "cudnn_benchmark"
+    limit: int = Field(
+        10, ge=0, le=1000, description="How many algorithms to try for a shape; 0 tries all."
+    )
+
+    def apply(self, setup: Setup) -> None:
+        if not any(isinstance(module, CONVOLUTIONS) for module in setup.model.modules()):
+            raise Refused(
+                "cudnn_benchmark has nothing to search: this model has no convolution; "
+                "switch it off or choose a convolutional model"
+            )
+        setup.trick_state[self.name] = shapes = ShapesSeen()
+        setup.change_batch.append(shapes.see)
+        setup.switches.append(lambda: searching(self.limit))
+
+    def evidence(self, setup: Setup) -> Mapping[str, Any]:
+        shapes = setup.trick_state[self.name]
+        assert isinstance(shapes, ShapesSeen)
+        searched = setup.device.type == "cuda" and torch.backends.cudnn.is_available()
+        return {
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "searched": searched,
+            "reason": None if searched else f"cuDNN does not run on {setup.device.type}",
+            "shapes": {"x".join(map(str, shape)): n for shape, n in shapes.batches.items()},
+        }
+
+
+class ShapesSeen:
+    """How many training batches had each input shape."""
+
+    def __init__(self) -> None:
+        self.batches: Counter[tuple[int, ...]] = Counter()
+
+    def see(self, batch: Batch) -> Batch:
+        self.batches[tuple(batch.inputs.shape)] += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": [[list(shape), n] for shape, n in self.batches.items()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.batches = Counter({tuple(shape): n for shape, n in state["batches"]})
+
+
+def searching(limit: int) -> Any:
+    """cuDNN's search inside the block, the flags as they were after."""
+    flags: Callable[..., Any] = torch.backends.cudnn.flags
+    return flags(enabled=True, benchmark=True, benchmark_limit=limit, allow_tf32=None)

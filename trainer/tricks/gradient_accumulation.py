@@ -1,0 +1,120 @@
+"""gradient_accumulation: one optimizer step from the gradients of several small batches."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from trainer.batch import Batch
+from trainer.part import Refused
+from trainer.setup import Setup, StepOutcome, count_correct
+from trainer.tricks.base import Claim, Exactness, Stage, Trick
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class GradientAccumulation(Trick):
+    """Add up the gradients of several small batches before each optimizer step.
+
+    The step is that of one batch `steps` times as large, in the memory of the small one. The
+    gradient is divided by what the loss really averages over in the whole window (examples,
+    valid targets, summed weights), the shorter last window of an epoch included, so it equals
+    the large batch's gradient up to rounding. Batch norm still sees only the small batches.
+    """
+
+    title: ClassVar[str] = "Gradient accumulation"
+    stage: ClassVar[Stage] = Stage.GRADIENTS
+    exactness: ClassVar[Exactness] = Exactness.EXACT
+    claim: ClassVar[Claim] = Claim(
+        "peak_memory_bytes", lower=True, source="PyTorch documentation, AMP examples"
+    )
+    owns: ClassVar[frozenset[str]] = frozenset({"backward", "batches_per_step"})
+    traps: ClassVar[tuple[str, ...]] = (
+        "Dividing each loss by the number of batches is wrong with class weights, ignored "
+        "targets or a short last window; here the window's own divisor is used.",
+        "Batch norm averages over the small batch: the gradient differs from the large batch's, "
+        "and no scaling mends that. The running statistics can be mended; see below.",
+        "Schedules and averages count optimizer steps, of which there are fewer.",
+    )
+    name: Literal["gradient_accumulation"] = "gradient_accumulation"
+    steps: int = Field(4, ge=2, le=1024, description="Small batches per optimizer step.")
+    learning_rate_rule: Literal["none", "linear", "sqrt"] = Field(
+        "none",
+        description="none keeps the rate, right when small batches stand for the batch it was "
+        "tuned for; linear (SGD) and sqrt (Adam) raise it with the larger batch.",
+    )
+    adjust_batch_norm: bool = Field(
+        True,
+        description="Lower batch norm's momentum m to 1-(1-m)^(1/steps), so that its running "
+        "statistics remember as long as they would with the large batch.",
+    )
+
+    @property
+    def rate_factor(self) -> float:
+        return {"none": 1.0, "linear": float(self.steps), "sqrt": self.steps**0.5}[
+            self.learning_rate_rule
+        ]
+
+    def apply(self, setup: Setup) -> None:
+        if self.steps > setup.batches_per_epoch:
+            raise Refused(
+                f"gradient_accumulation waits for {self.steps} batches, but an epoch has only "
+                f"{setup.batches_per_epoch}; lower steps or the batch size"
+            )
+        setup.batches_per_step = self.steps
+        setup.backward = accumulate
+        if self.learning_rate_rule != "none":
+            plain, factor = setup.lr_multiplier, self.rate_factor
+            setup.lr_multiplier = lambda step, steps: factor * plain(step, steps)
+        if self.adjust_batch_norm:
+            for norm in batch_norms(setup.model):
+                norm.momentum = remembered(norm.momentum, self.steps)
+
+    def evidence(self, setup: Setup) -> Mapping[str, Any]:
+        norms = batch_norms(setup.model)
+        return {
+            "batch_size": setup.batch_size,
+            "effective_batch_size": setup.batch_size * self.steps,
+            "steps_per_epoch": setup.steps_per_epoch,
+            "batches_in_last_step": setup.batches_per_epoch % self.steps or self.steps,
+            "learning_rate_factor": self.rate_factor,
+            "batch_norm_layers": len(norms),
+            "batch_norm_momentum": sorted({norm.momentum for norm in norms}),
+        }
+
+
+def batch_norms(model: nn.Module) -> list[Any]:
+    """The batch norms that keep running statistics with a fixed momentum."""
+    return [m for m in model.modules() if isinstance(m, BATCH_NORMS) and m.momentum is not None]
+
+
+def remembered(momentum: float, steps: int) -> float:
+    """The momentum that over `steps` small batches forgets as much as `momentum` over one."""
+    return float(1 - (1 - momentum) ** (1 / steps))
+
+
+def accumulate(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
+    """Forward and backward of every batch in the window, as if they were one batch.
+
+    Sums add up, averages do not: the batches leave the gradients of their summed losses, and
+    what the window's loss really averages over, known once all have passed, divides them.
+    """
+    loss = torch.zeros((), device=setup.device)
+    correct = torch.zeros((), dtype=torch.int64, device=setup.device)
+    averaged_over, examples = 0.0, 0
+    for host_batch in window:
+        batch = setup.ready(host_batch)
+        output = setup.forward(setup, batch)
+        total = setup.criterion.total(output, batch.targets)
+        total.backward()  # type: ignore[no-untyped-call]
+        loss = loss + total.detach()
+        correct = correct + count_correct(output, batch.targets)
+        averaged_over += setup.criterion.averaged_over(output, batch.targets)
+        examples += len(batch.targets)
+    divisor = setup.criterion.divisor(averaged_over)
+    for parameter in setup.model.parameters():
+        if parameter.grad is not None:
+            parameter.grad.div_(divisor)
+    return StepOutcome(loss / divisor, correct, examples)
