@@ -60,7 +60,10 @@ class Recording(Part):
         8, ge=1, le=64, description="Test examples whose layer outputs are kept."
     )
     layer_megabytes: int = Field(
-        64, ge=1, le=10_000, description="Most that a run's layer outputs may take in the store, MB."
+        64,
+        ge=1,
+        le=10_000,
+        description="Most that a run's layer outputs may take in the store, MB.",
     )
     checkpoint_seconds: int = Field(
         60, ge=1, le=86_400, description="Seconds between two checkpoints."

@@ -60,9 +60,7 @@ class AdamW(Optimizer):
 
     title: ClassVar[str] = "AdamW"
     name: Literal["adamw"] = "adamw"
-    learning_rate: LearningRate = Field(
-        1e-3, description="Size of a step at the schedule's peak."
-    )
+    learning_rate: LearningRate = Field(1e-3, description="Size of a step at the schedule's peak.")
     weight_decay: float = Field(
         0.01, ge=0, le=10, description="Pull of every weight towards zero, times the rate."
     )

@@ -73,9 +73,7 @@ class OneCycle(Schedule):
     initial: float = Field(
         0.04, gt=0, le=1, description="Share of the peak rate at the first step."
     )
-    final: float = Field(
-        4e-6, ge=0, le=1, description="Share of the peak rate at the last step."
-    )
+    final: float = Field(4e-6, ge=0, le=1, description="Share of the peak rate at the last step.")
 
     def multiplier(self, step: int, steps: int) -> float:
         peak = self.warmup * (steps - 1)

@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-# SHA-256 of what is inside: packers write different gzip headers around the same bytes
+# SHA-256 of what is in the gzipped files: packers write different headers around the same bytes
 FILES = {
-    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 CLASSES = (
     "T-shirt/top",
@@ -83,7 +83,7 @@ def present(folder: Path, stem: str) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    return all(present(folder, name.removesuffix(".gz")).is_file() for name in FILES)
+    return all(present(folder, stem).is_file() for stem in FILES)
 
 
 def find_or_fetch(folders: DataFolders) -> Path:
@@ -110,7 +110,8 @@ def find_or_fetch(folders: DataFolders) -> Path:
 def download(folder: Path, report: Callable[[str], None] = log.info) -> None:
     """Fetch the four files (31 MB), check them, and keep only what matches its checksum."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, checksum in FILES.items():
+    for stem, checksum in FILES.items():
+        name = f"{stem}.gz"
         target = folder / name
         if matches(target, checksum):
             continue

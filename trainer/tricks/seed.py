@@ -42,7 +42,7 @@ class Seed(Trick):
     def evidence(self, setup: Setup) -> Mapping[str, Any]:
         return {
             "seed": setup.seed,
-            "generators": {name: seed for name, seed in seeds_of(setup.seed).items()},
+            "generators": seeds_of(setup.seed),
             "python_hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
         }
 

@@ -1,0 +1,109 @@
+"""The tables of runs, their events and workers; in one metadata with the trainer's store."""
+
+from enum import StrEnum
+
+from sqlalchemy import Column, ForeignKey, Index, Table, Text, text
+
+from trainer.store import tables  # noqa: F401  (registers the store's tables in the metadata)
+from trainer.store.database import Document, Number, Seconds, metadata
+
+
+class Status(StrEnum):
+    """Where a run stands. Only `app.queue` changes it."""
+
+    QUEUED = "queued"  # waits for a worker
+    RUNNING = "running"  # a worker holds it and a process trains it
+    PAUSED = "paused"  # a person stopped it for now; its checkpoint waits
+    FINISHED = "finished"  # trained to its end, or as far as a person wanted
+    FAILED = "failed"  # ended by an error, a lost process, or too many attempts
+    CANCELLED = "cancelled"  # a person ended it and does not want its end result
+
+    @property
+    def is_over(self) -> bool:
+        return self in (Status.FINISHED, Status.FAILED, Status.CANCELLED)
+
+    @property
+    def meaning(self) -> str:
+        return MEANINGS[self]
+
+
+MEANINGS = {
+    Status.QUEUED: "Waits for a worker.",
+    Status.RUNNING: "A worker trains it.",
+    Status.PAUSED: "Stopped for now; resumes from its checkpoint.",
+    Status.FINISHED: "Trained to its end.",
+    Status.FAILED: "Ended by an error.",
+    Status.CANCELLED: "Ended by a person.",
+}
+
+
+class Asked(StrEnum):
+    """What a person asks of a running run; obeyed at the next step."""
+
+    NOTHING = ""
+    PAUSE = "pause"  # write a checkpoint and free the device
+    STOP = "stop"  # evaluate, conclude, and count as finished
+    CANCEL = "cancel"  # end now
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("recipe", Text, nullable=False, server_default=""),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("config", Document, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default="", comment="why it is where it is"),
+    Column("asked", Text, nullable=False, server_default=""),
+    Column("priority", Number, nullable=False, server_default=text("0")),
+    Column("attempt", Number, nullable=False, server_default=text("0"), comment="starts so far"),
+    Column("fence", Number, nullable=False, server_default=text("0"), comment="grows per claim"),
+    Column("worker_id", Number, ForeignKey("workers.id", ondelete="SET NULL")),
+    Column("parent_id", Number, ForeignKey("runs.id", ondelete="SET NULL"), comment="cloned from"),
+    Column("created_at", Seconds, nullable=False),
+    Column("started_at", Seconds),
+    Column("ended_at", Seconds),
+    Column("step", Number, nullable=False, server_default=text("0")),
+    Column("total_steps", Number),
+    Column("steps_per_epoch", Number),
+    Column("train_seconds", Seconds, nullable=False, server_default=text("0")),
+    Column("device", Text, nullable=False, server_default=""),
+    Column("environment", Document),
+    Column("result", Document),
+    Column("evidence", Document),
+    Column("version", Number, nullable=False, server_default=text("0"), comment="grows with news"),
+    Index("ix_runs_queue", "status", "priority", "id"),
+    sqlite_strict=True,
+    # a number is never given twice, or an old address would show another run
+    sqlite_autoincrement=True,
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("run_id", Number, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Seconds, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("by", Text, nullable=False, comment="person, worker 3, …"),
+    Column("text", Text, nullable=False, server_default=""),
+    Index("ix_run_events_run", "run_id", "id"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("process", Number, nullable=False, comment="process id on its host"),
+    Column("device", Text, nullable=False),
+    Column("device_title", Text, nullable=False, server_default=""),
+    Column("started_at", Seconds, nullable=False),
+    Column("seen_at", Seconds, nullable=False),
+    Column("ended_at", Seconds),
+    sqlite_strict=True,
+)

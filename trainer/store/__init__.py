@@ -1,0 +1,1 @@
+"""What a run records: series of metrics, layer outputs, checkpoints, log lines."""
