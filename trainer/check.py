@@ -1,0 +1,116 @@
+"""Check: what can be told about a config before anything is trained."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from trainer.anatomy import LayerFacts, chosen_layers, matching, model_anatomy
+from trainer.config import RunConfig
+from trainer.part import Refused
+from trainer.tricks import CudnnBenchmark, GradientAccumulation
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that would make the run fail: the field it stands in, and the way out."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run will be like: known from the config alone."""
+
+    parameters: int
+    train_examples: int
+    test_examples: int
+    batches_per_epoch: int
+    steps_per_epoch: int
+    total_steps: int
+    layers: tuple[LayerFacts, ...]
+    recorded_layers: int
+    warnings: tuple[str, ...]
+
+
+def check(config: RunConfig) -> tuple[Problem, ...]:
+    """Every reason why this run would be refused, or none."""
+    return tuple(problems(config))
+
+
+def problems(config: RunConfig) -> Iterator[Problem]:
+    task = config.task.facts()
+    try:
+        layers = model_anatomy(config.model, task)
+    except Refused as refusal:
+        yield Problem("model.name", str(refusal))
+        return
+    for pattern in config.recording.layers:
+        if not matching(layers, pattern):
+            yield Problem("recording.layers", unknown_layer(pattern, layers))
+    if config.loader.drop_last and config.loader.batch_size > task.train_examples:
+        yield Problem(
+            "loader.batch_size",
+            f"a batch of {config.loader.batch_size} is larger than the {task.train_examples} "
+            "training examples, and drop_last leaves it out; lower it or switch drop_last off",
+        )
+    batches = batches_per_epoch(config)
+    for number, trick in enumerate(config.tricks):
+        if isinstance(trick, GradientAccumulation) and trick.steps > batches > 0:
+            yield Problem(
+                f"tricks.{number}.steps",
+                f"an epoch has {batches} batches; lower steps or the batch size",
+            )
+        if isinstance(trick, CudnnBenchmark) and not any("Conv" in layer.kind for layer in layers):
+            yield Problem(
+                f"tricks.{number}.name",
+                f"cudnn_benchmark has nothing to search: {config.model.name} has no convolution",
+            )
+
+
+def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
+    paths = [layer.path for layer in layers]
+    near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.4) or paths[:3]
+    return f"no layer of this model matches {pattern!r}; there are, for example, {', '.join(near)}"
+
+
+def batches_per_epoch(config: RunConfig) -> int:
+    examples, size = config.task.facts().train_examples, config.loader.batch_size
+    return examples // size if config.loader.drop_last else -(-examples // size)
+
+
+def facts(config: RunConfig) -> RunFacts:
+    """Sizes and steps of a run. Raises Refused when the model does not fit the task."""
+    task = config.task.facts()
+    layers = model_anatomy(config.model, task)
+    batches = batches_per_epoch(config)
+    window = next((t.steps for t in config.tricks if isinstance(t, GradientAccumulation)), 1)
+    steps = -(-batches // window)
+    total = steps * config.budget.epochs
+    return RunFacts(
+        parameters=sum(layer.parameters for layer in layers),
+        train_examples=task.train_examples,
+        test_examples=task.test_examples,
+        batches_per_epoch=batches,
+        steps_per_epoch=steps,
+        total_steps=min(total, config.budget.steps or total),
+        layers=layers,
+        recorded_layers=len(chosen_layers(layers, config.recording.layers)),
+        warnings=tuple(warnings(config)),
+    )
+
+
+def warnings(config: RunConfig) -> Iterator[str]:
+    """What works, but perhaps not as meant."""
+    size, examples = config.loader.batch_size, config.task.facts().train_examples
+    for trick in config.tricks:
+        if isinstance(trick, CudnnBenchmark) and not config.loader.drop_last and examples % size:
+            yield (
+                f"cudnn_benchmark: the last batch of an epoch has {examples % size} examples "
+                f"instead of {size}, a second shape to search; drop_last avoids it"
+            )
+        if isinstance(trick, GradientAccumulation) and size < 16:
+            yield (
+                f"gradient_accumulation: batch norm, where there is any, averages over only "
+                f"{size} examples; 16 or more are safer"
+            )
