@@ -44,6 +44,7 @@ class Asked(StrEnum):
     PAUSE = "pause"  # write a checkpoint and free the device
     STOP = "stop"  # evaluate, conclude, and count as finished
     CANCEL = "cancel"  # end now
+    GIVE_BACK = "give back"  # its worker is being stopped: save, and wait in the queue again
 
 
 runs = Table(

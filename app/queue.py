@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from app.missing import RunMissing
 from app.models import Asked, Status, run_events, runs, workers
 from app.names import readable_name
 from trainer.config import RunConfig
@@ -142,14 +143,15 @@ def remove(connection: Connection, run_id: int) -> None:
 # -- what a worker does ---------------------------------------------------------------------
 
 
-def claim(connection: Connection, worker_id: int) -> Claim | None:
-    """Take the next queued run, or None. Atomic: two workers never get the same run."""
-    oldest = (
-        select(runs.c.id)
-        .where(runs.c.status == Status.QUEUED)
-        .order_by(runs.c.priority.desc(), runs.c.id)
-        .limit(1)
-    )
+def claim(connection: Connection, worker_id: int, run_id: int | None = None) -> Claim | None:
+    """Take the next queued run, or one in particular; None when there is none.
+
+    Atomic: two workers never get the same run.
+    """
+    wanted = runs.c.status == Status.QUEUED
+    if run_id is not None:
+        wanted &= runs.c.id == run_id
+    oldest = select(runs.c.id).where(wanted).order_by(runs.c.priority.desc(), runs.c.id).limit(1)
     row = connection.execute(
         update(runs)
         .where(runs.c.id == for_one_worker(connection, oldest), runs.c.status == Status.QUEUED)
@@ -194,11 +196,12 @@ def conclude(
     status: Status,
     reason: str = "",
     result: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> None:
     """End a run, or pause it. Raises ClaimLost when it is not this claim's to end."""
     values: dict[str, Any] = {"status": status, "reason": reason, "asked": Asked.NOTHING}
     if result is not None:
-        values["result"] = result
+        values |= {"result": result, "evidence": evidence}
     if status.is_over:
         values["ended_at"] = now()
     ended = connection.execute(
@@ -207,6 +210,42 @@ def conclude(
     if not ended.rowcount:
         raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
     note_event(connection, held.run_id, status, f"worker {held.worker_id}", reason)
+
+
+def asked(connection: Connection, held: Claim) -> Asked:
+    """What is asked of a run, without writing anything. Raises ClaimLost."""
+    answer = connection.execute(select(runs.c.asked).where(still_held(held))).scalar_one_or_none()
+    if answer is None:
+        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
+    return Asked(answer)
+
+
+def ask_to_give_back(connection: Connection, held: Claim) -> None:
+    """Ask a run to save itself and wait again, as its worker is being stopped."""
+    connection.execute(
+        update(runs)
+        .where(still_held(held), runs.c.asked == Asked.NOTHING)
+        .values(asked=Asked.GIVE_BACK, **news())
+    )
+
+
+def give_back(connection: Connection, held: Claim, why: str) -> None:
+    """Put a run that was asked to back into the queue. Its attempt does not count."""
+    moved = connection.execute(
+        update(runs)
+        .where(still_held(held))
+        .values(
+            status=Status.QUEUED,
+            reason=why,
+            asked=Asked.NOTHING,
+            worker_id=None,
+            attempt=runs.c.attempt - 1,
+            **news(),
+        )
+    )
+    if not moved.rowcount:
+        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
+    note_event(connection, held.run_id, Status.QUEUED, f"worker {held.worker_id}", why)
 
 
 def requeue(connection: Connection, run_id: int, fence: int, why: str, max_attempts: int) -> Status:
@@ -285,8 +324,18 @@ def news() -> dict[str, Any]:
 def must_exist(connection: Connection, run_id: int) -> Row[Any]:
     run = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
     if run is None:
-        raise LookupError(f"there is no run {run_id}")
+        raise RunMissing(run_id)
     return run
+
+
+def find(connection: Connection, reference: str) -> int:
+    """The number of a run given by number or by name. Raises RunMissing."""
+    by_number = reference.isdecimal() and len(reference) < 19
+    wanted = runs.c.id == int(reference) if by_number else runs.c.name == reference
+    run_id = connection.execute(select(runs.c.id).where(wanted)).scalar_one_or_none()
+    if run_id is None:
+        raise RunMissing(reference)
+    return int(run_id)
 
 
 def note_event(connection: Connection, run_id: int, kind: str, by: str, text: str = "") -> None:

@@ -1,5 +1,6 @@
 """Settings: flags over environment (`TRICKLAB_…`) over `.env` over defaults."""
 
+import json
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +34,11 @@ class Settings(BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names by which the server may be called, beside its own address."
     )
+    trust_network: bool = Field(
+        False,
+        description="Listen beyond this machine although there is no login yet: whoever reaches "
+        "the port may start and delete runs.",
+    )
     lease_seconds: float = Field(
         20.0, gt=0, le=3600, description="After this long without a sign a worker counts as lost."
     )
@@ -53,3 +59,11 @@ class Settings(BaseSettings):
     def run_folder(self, run_id: int) -> Path:
         """Where the files of one run lie; named by number, never by anything a person typed."""
         return self.folder / "runs" / str(run_id)
+
+    def as_environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a process started with the same ones."""
+        values = json.loads(self.model_dump_json(exclude_none=True))
+        return {
+            f"TRICKLAB_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in values.items()
+        }

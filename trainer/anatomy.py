@@ -45,7 +45,7 @@ def anatomy(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerFact
         return hook
 
     for path, module in network.named_modules():
-        module.register_forward_hook(note(path))  # type: ignore[arg-type]
+        module.register_forward_hook(note(path))
     with torch.no_grad():
         network.eval()(torch.zeros(1, *input_shape, device="meta"))
     return tuple(

@@ -95,10 +95,10 @@ class EpochBatches:
         self.order = EpochOrder(loader, len(examples), seed)
         # its own generator: iter(DataLoader) draws, and the process-wide one must not move
         self.generator = torch.Generator()
-        self.loader = DataLoader(
+        self.loader: DataLoader[Batch] = DataLoader(
             examples,  # type: ignore[arg-type]
             batch_sampler=self.order,
-            collate_fn=as_fetched,
+            collate_fn=as_fetched,  # type: ignore[arg-type]
             num_workers=loader.workers,
             prefetch_factor=loader.prefetch if loader.workers else None,
             persistent_workers=loader.persistent_workers and loader.workers > 0,

@@ -46,7 +46,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit this program was started from, marked when files were changed; None without git."""
+    """The commit of this program, marked when files were changed; None without git."""
     folder = Path(__file__).parent
     try:
         found = subprocess.run(

@@ -24,6 +24,7 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeEngine
 
 BUSY_SECONDS = 30
 
@@ -40,7 +41,7 @@ metadata = MetaData(
 
 # STRICT tables know only INTEGER, REAL, TEXT and BLOB
 Number = BigInteger().with_variant(Integer, "sqlite")
-Seconds = Double().with_variant(REAL, "sqlite")
+Seconds: TypeEngine[float] = Double().with_variant(REAL, "sqlite")
 
 
 class Measured(TypeDecorator[float]):
@@ -49,8 +50,11 @@ class Measured(TypeDecorator[float]):
     So such a column never means "nothing was measured": that is a missing row.
     """
 
-    impl = Double().with_variant(REAL, "sqlite")
+    impl = Double
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(REAL() if dialect.name == "sqlite" else Double())
 
     def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
         return None if value is None or math.isnan(value) else value

@@ -77,7 +77,7 @@ class StoredOutput:
         return np.float32(self.low) + self.quantised.astype(np.float32) * (span / np.float32(255))
 
 
-def list_layer_outputs(connection: Connection, run_id: int) -> Sequence[Row[Any]]:
+def list_layer_outputs(connection: Connection, run_id: int) -> Sequence[Any]:
     """Which layers were kept at which steps, without their contents."""
     c = layer_outputs.c
     columns = (c.layer, c.call, c.step, c.view, c.shape, c.full_shape, c.dtype, c.low, c.high)

@@ -2,20 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from trainer.store.packing import NO_POINTS, Points, pack, unpack
 from trainer.store.tables import checkpoints, layer_outputs, series, series_chunks
 
 CHUNK = 4096
-
-Guard = Callable[[Connection], None]
-"""Called first in every transaction; raises when this process may no longer write the run."""
 
 
 class SeriesKey(NamedTuple):
@@ -89,11 +86,14 @@ class OpenSeries:
 
 
 class Writer:
-    """Appends to the records of one run. Used by one thread at a time."""
+    """Appends to the records of one run. Used by one thread at a time.
 
-    def __init__(self, run_id: int, guard: Guard) -> None:
+    Whether this process still may write the run is for the caller to check, in the same
+    transaction and before.
+    """
+
+    def __init__(self, run_id: int) -> None:
         self.run_id = run_id
-        self.guard = guard
         self.open: dict[SeriesKey, OpenSeries] = {}
 
     def append(
@@ -163,8 +163,13 @@ class Writer:
             )
         )
 
-    def forget_checkpoint(self, connection: Connection, step: int) -> None:
-        connection.execute(delete(checkpoints).filter_by(run_id=self.run_id, step=step))
+    def keep_checkpoints(self, connection: Connection, most: int) -> None:
+        """Forget all but the newest rows."""
+        own = checkpoints.c.run_id == self.run_id
+        newest = select(checkpoints.c.step).where(own).order_by(checkpoints.c.step.desc())
+        steps = connection.execute(newest).scalars().all()
+        if len(steps) > most:
+            connection.execute(delete(checkpoints).where(own, checkpoints.c.step < steps[most - 1]))
 
     def rewind(self, connection: Connection, step: int) -> None:
         """Forget everything after `step`, and go on from there: what a resumed run begins with."""
@@ -211,10 +216,3 @@ class Writer:
         else:
             target.tail, target.tail_is_stored = tail, True
         return target
-
-    def layer_bytes(self, connection: Connection) -> int:
-        """How many bytes of layer outputs the run has stored."""
-        stored = select(func.sum(func.length(layer_outputs.c.payload))).filter_by(
-            run_id=self.run_id
-        )
-        return connection.execute(stored).scalar() or 0

@@ -140,6 +140,6 @@ def matches(path: Path, checksum: str) -> bool:
     """Whether the unpacked content of a gzipped file has this SHA-256."""
     try:
         with gzip.open(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == checksum  # type: ignore[arg-type]
+            return hashlib.file_digest(file, "sha256").hexdigest() == checksum
     except (OSError, EOFError, zlib.error):
         return False

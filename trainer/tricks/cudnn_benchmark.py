@@ -64,7 +64,7 @@ class CudnnBenchmark(Trick):
     def evidence(self, setup: Setup) -> Mapping[str, Any]:
         shapes = setup.trick_state[self.name]
         assert isinstance(shapes, ShapesSeen)
-        searched = setup.device.type == "cuda" and torch.backends.cudnn.is_available()
+        searched = setup.device.type == "cuda" and torch.cuda.is_available()
         return {
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "searched": searched,

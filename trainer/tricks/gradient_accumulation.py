@@ -1,5 +1,6 @@
 """gradient_accumulation: one optimizer step from the gradients of several small batches."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -53,9 +54,8 @@ class GradientAccumulation(Trick):
 
     @property
     def rate_factor(self) -> float:
-        return {"none": 1.0, "linear": float(self.steps), "sqrt": self.steps**0.5}[
-            self.learning_rate_rule
-        ]
+        powers = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+        return math.pow(self.steps, powers[self.learning_rate_rule])
 
     def apply(self, setup: Setup) -> None:
         if self.steps > setup.batches_per_epoch:

@@ -1,0 +1,243 @@
+"""The command `tricklab`."""
+
+import logging
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from app.missing import RunMissing
+from app.settings import Settings
+from trainer.part import Refused
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A local-first lab: which training tricks help on your model, your data, your GPU?",
+)
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Run = Annotated[str, typer.Argument(help="Number or name of a run.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:0.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    worker: Annotated[bool, typer.Option(help="Keep a worker beside the server.")] = True,
+    device: Device = "auto",
+) -> None:
+    """Serve the pages and the API, with one worker beside."""
+    from app.server import serve as run_server
+
+    settings = with_flags(host=host, port=port)
+    migrate_database(settings)
+    out.print(f"Tricklab: {address(settings)}", highlight=False)
+    run_server(settings, worker_device=device if worker else None)
+
+
+@app.command()
+def demo(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Queue the sample comparison, once, and serve."""
+    from app.samples import add_samples_once
+    from app.server import serve as run_server
+
+    settings = with_flags(host=host, port=port)
+    engine = migrate_database(settings)
+    samples = add_samples_once(engine)
+    if samples:
+        out.print(f"Queued the sample comparison: runs {', '.join(map(str, samples))}")
+    else:
+        out.print("This lab has runs already; nothing was queued")
+    out.print(f"Tricklab: {address(settings)}", highlight=False)
+    run_server(settings, worker_device=device)
+
+
+@app.command()
+def worker(
+    device: Device = "auto",
+    until_orphaned: Annotated[
+        bool, typer.Option(hidden=True, help="End with the process that started this one.")
+    ] = False,
+) -> None:
+    """Train queued runs on one device."""
+    from app.worker import run_worker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    run_worker(Settings(), device, until_orphaned=until_orphaned)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    settings = Settings()
+    migrate_database(settings).dispose()
+    out.print(f"{shown_url(settings)} has the newest schema", highlight=False)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A recipe's name, or a .toml or .json file.")],
+    name: Annotated[str, typer.Option(help="Name of the run.")] = "",
+    device: Annotated[str | None, typer.Option(help="Overrides the config's device.")] = None,
+) -> None:
+    """Train one run here and now, without a server."""
+    from app.training_here import train_here
+
+    chosen, recipe_name = read_config(config)
+    if device:
+        chosen = chosen.model_copy(update={"device": device})
+        chosen = type(chosen).model_validate(chosen.model_dump())
+    settings = Settings()
+    engine = migrate_database(settings)
+    if not train_here(engine, settings, chosen, name=name, recipe=recipe_name, console=err):
+        raise typer.Exit(1)
+
+
+@app.command()
+def recipes() -> None:
+    """List the ready-made configs."""
+    from trainer.recipes import RECIPES
+
+    table = Table("recipe", "what it is", "what it is for", box=None, header_style="dim")
+    for recipe_name, recipe in RECIPES.items():
+        table.add_row(recipe_name, recipe.title, recipe.purpose)
+    out.print(table)
+
+
+@app.command()
+def runs(
+    status: Annotated[str, typer.Option(help="Only runs with this status.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
+    from app.run_table import list_rows
+
+    rows = list_rows(migrate_database(Settings()), status=status, limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("run", "name", "status", "step", "val_accuracy", "seconds", "reason")
+    table = Table(*columns, box=None, header_style="dim")
+    for row in rows:
+        table.add_row(*(shown(row[column]) for column in columns))
+    out.print(table)
+
+
+@app.command()
+def show(run: Run) -> None:
+    """Print all that is known of a run, as JSON."""
+    from app.run_table import find_row
+
+    print_json(find_row(migrate_database(Settings()), run))
+
+
+@app.command()
+def stop(
+    run: Run,
+    cancel: Annotated[bool, typer.Option(help="Drop it instead of concluding it.")] = False,
+) -> None:
+    """End a run at its next step: evaluated and finished, or cancelled."""
+    from app import queue
+    from app.models import Asked
+    from trainer.store.database import writing
+
+    with writing(migrate_database(Settings())) as connection:
+        run_id = queue.find(connection, run)
+        queue.ask(connection, run_id, Asked.CANCEL if cancel else Asked.STOP)
+    out.print(f"Run {run_id} was asked to {'cancel' if cancel else 'stop'}")
+
+
+def read_config(text: str) -> tuple[Any, str]:
+    """A config from a recipe's name or a file, and the name of the recipe, if it was one."""
+    from trainer.config import RunConfig
+    from trainer.recipes import RECIPES, recipe
+
+    path = Path(text)
+    if text in RECIPES:
+        return recipe(text).config, text
+    if not path.suffix:
+        recipe(text)
+    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": orjson.loads}
+    if path.suffix not in readers:
+        raise Refused(f"{text} is neither a recipe nor a .toml or .json file")
+    try:
+        content = readers[path.suffix](path.read_text())
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Refused(f"{path} is no {path.suffix[1:].upper()}: {error}") from error
+    return RunConfig.model_validate(content), ""
+
+
+def with_flags(**flags: Any) -> Settings:
+    """Flags over the environment."""
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+def migrate_database(settings: Settings) -> Any:
+    from app.db import open_database
+
+    return open_database(settings)
+
+
+def address(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}"
+
+
+def shown_url(settings: Settings) -> str:
+    from sqlalchemy import make_url
+
+    return make_url(settings.database_url).render_as_string(hide_password=True)
+
+
+def shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_json(value: Any) -> None:
+    from trainer.store.database import finite
+
+    sys.stdout.write(orjson.dumps(finite(value), option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def main() -> None:
+    """The entry point: refusals and bad configs are told in a line each, not as a traceback."""
+    try:
+        app()
+    except Refused as refusal:
+        err.print(f"tricklab: {refusal}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except RunMissing as missing:
+        err.print(f"tricklab: {missing}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+    except ValidationError as invalid:
+        for error in invalid.errors():
+            where = ".".join(map(str, error["loc"]))
+            err.print(
+                f"tricklab: {where}: {error['msg']}", style="red", highlight=False, markup=False
+            )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

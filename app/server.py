@@ -1,0 +1,139 @@
+"""Server: the web server, and beside it one local worker that outlives a restart of it."""
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.devices import DeviceLock, device_name
+from app.main import create_app
+from app.settings import ROOT, Settings
+from trainer.part import Refused
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+
+
+def serve(settings: Settings, *, worker_device: str | None) -> None:
+    """Serve until SIGINT or SIGTERM; with a device named, keep a worker on it meanwhile."""
+    must_be_trusted(settings)
+    must_be_free(settings)
+    app = create_app(settings)
+    server = Server(app, settings)
+    if worker_device is None:
+        server.run()
+        return
+    with kept_worker(settings, worker_device):
+        server.run()
+
+
+def must_be_trusted(settings: Settings) -> None:
+    if not is_loopback(settings.host) and not settings.trust_network:
+        raise Refused(
+            f"{settings.host} can be reached from other machines, and there is no login yet: "
+            "whoever reaches the port could start and delete runs. Listen on 127.0.0.1, or say "
+            "TRICKLAB_TRUST_NETWORK=true where the network itself keeps others out"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def must_be_free(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Refused(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+                "another server may run there: choose another --port"
+            ) from error
+
+
+class Server(uvicorn.Server):
+    """uvicorn, told to end open event streams first: it would wait for them for ever."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_level="warning",
+                # whoever sits before us may not say who the client is, unless configured
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self.app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.app.state.live.close()
+        super().handle_exit(sig, frame)
+
+
+@contextmanager
+def kept_worker(settings: Settings, device: str) -> Iterator[None]:
+    """A worker process on the device inside the block, started again whenever there is none.
+
+    It has a session of its own and trains on when the server ends: it finishes the run in hand
+    and then sees that its server is gone. A server started meanwhile waits for it.
+    """
+    over = threading.Event()
+    keeper = threading.Thread(target=keep_worker, args=(settings, device, over), name="keeper")
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+
+
+def keep_worker(settings: Settings, device: str, over: threading.Event) -> None:
+    lock = DeviceLock(settings.folder, device_name(device))
+    process: subprocess.Popen[bytes] | None = None
+    while not over.is_set():
+        if (process is None or process.poll() is not None) and lock.is_free():
+            process = start_worker(settings, device)
+        over.wait(LOOK_SECONDS)
+    if process is not None and process.poll() is None and is_idle(settings):
+        process.send_signal(signal.SIGTERM)
+
+
+def is_idle(settings: Settings) -> bool:
+    """Whether no run trains, so that nobody misses the worker."""
+    from app.models import Status, runs
+    from trainer.store.database import connect, reading
+
+    engine = connect(settings.database_url)
+    with reading(engine) as connection:
+        query = runs.select().where(runs.c.status == Status.RUNNING).limit(1)
+        idle = connection.execute(query).first() is None
+    engine.dispose()
+    return idle
+
+
+def start_worker(settings: Settings, device: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "worker", "--device", device, "--until-orphaned"],
+        env={**os.environ, **settings.as_environment(), "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )

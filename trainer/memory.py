@@ -1,0 +1,21 @@
+"""Memory: the most a run took."""
+
+import resource
+import sys
+
+import torch
+
+
+def start_measuring(device: torch.device) -> None:
+    """Forget the peak so far, where the device lets us."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """On CUDA the most that tensors took on the device; elsewhere the process's largest size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes, except on macOS, where the same call gives bytes
+    return peak if sys.platform == "darwin" else peak * 1024

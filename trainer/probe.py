@@ -1,0 +1,184 @@
+"""Probe: looks at layer outputs on a fixed batch, without touching the training."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from trainer.batch import Batch
+from trainer.config import Recording
+from trainer.store.writer import LayerOutput
+
+MOST_CHANNELS = 256
+MOST_SIDE = 128
+"""Larger outputs are kept as their first channels, averaged down to this many pixels a side."""
+
+
+class Place(NamedTuple):
+    """Where an output came from: the layer, and which of its calls in one forward pass."""
+
+    layer: str
+    call: int
+
+    def __str__(self) -> str:
+        return self.layer if self.call == 0 else f"{self.layer}#{self.call + 1}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the probe saw at one step: statistics of every layer, and the outputs themselves."""
+
+    step: int
+    statistics: Mapping[Place, Mapping[str, float]]
+    outputs: tuple[LayerOutput, ...]
+
+
+class Probe:
+    """Runs a fixed batch through the chosen layers at chosen steps.
+
+    Its own forward pass in eval mode, without gradients and with the random generators put
+    back: training is the same to the bit whether or not it looks.
+    """
+
+    def __init__(self, recording: Recording, layers: Sequence[str], batch: Batch) -> None:
+        self.recording = recording
+        self.layers = tuple(layers)
+        self.batch = batch
+
+    def wants(self, step: int) -> bool:
+        """Whether to look after this optimizer step; 0 is before the first."""
+        if not self.layers:
+            return False
+        if self.recording.layer_steps == "log":
+            return step & (step - 1) == 0
+        return self.recording.layer_steps == "every" and step % self.recording.layers_every == 0
+
+    def wants_end(self) -> bool:
+        return bool(self.layers) and self.recording.layer_steps != "never"
+
+    @torch.no_grad()
+    def look(self, model: nn.Module, step: int) -> Look:
+        """Outputs of the chosen layers for the probe batch, as they are at this step."""
+        seen: dict[Place, torch.Tensor] = {}
+        with untouched(model), capturing(model, self.layers, seen):
+            model(self.batch.inputs)
+        return Look(
+            step=step,
+            statistics=read_statistics(seen),
+            outputs=tuple(
+                quantised(place, step, output) for place, output in seen.items() if output.ndim > 1
+            ),
+        )
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; every module's own mode and all generators as before, after."""
+    modes = [(module, module.training) for module in model.modules()]
+    with torch.random.fork_rng():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+@contextmanager
+def capturing(
+    model: nn.Module, layers: Sequence[str], seen: dict[Place, torch.Tensor]
+) -> Iterator[None]:
+    """Fill `seen` with what these layers give in forward passes inside the block."""
+    handles: list[RemovableHandle] = []
+    modules = dict(model.named_modules())
+
+    def hook_for(layer: str) -> object:
+        calls = 0
+
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            nonlocal calls
+            if isinstance(output, torch.Tensor):
+                # a copy: an in-place operation that follows would overwrite what was seen
+                seen[Place(layer, calls)] = output.detach().clone()
+            calls += 1
+
+        return hook
+
+    try:
+        for layer in layers:
+            handles.append(modules[layer].register_forward_hook(hook_for(layer)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+STATISTICS = ("mean", "spread", "lowest", "highest", "zeros", "dead")
+
+
+def read_statistics(seen: Mapping[Place, torch.Tensor]) -> dict[Place, dict[str, float]]:
+    """Statistics of every output; one read-back for all of them."""
+    if not seen:
+        return {}
+    rows = torch.stack([statistics(output) for output in seen.values()]).tolist()
+    return {
+        place: dict(zip(STATISTICS, row, strict=True))
+        for place, row in zip(seen, rows, strict=True)
+    }
+
+
+def statistics(output: torch.Tensor) -> torch.Tensor:
+    """mean, spread, lowest, highest, share of zeros, share of dead channels of one output.
+
+    (N, C, …) -> (6,) float32 on its device. A channel is dead when all it gives is zero.
+    """
+    values = output.float()
+    low, high = values.aminmax()
+    zero = values == 0
+    per_channel = zero.transpose(0, 1).flatten(1) if zero.ndim > 1 else zero.unsqueeze(0)
+    return torch.stack(
+        [
+            values.mean(),
+            values.std(correction=0),
+            low,
+            high,
+            zero.float().mean(),
+            per_channel.all(dim=1).float().mean(),
+        ]
+    )
+
+
+def quantised(place: Place, step: int, output: torch.Tensor) -> LayerOutput:
+    """An output (N, C, …) as bytes between its lowest and highest finite value."""
+    values = small_enough(output.float())
+    finite = values[values.isfinite()]
+    low, high = (finite.min(), finite.max()) if finite.numel() else (values.new_zeros(()),) * 2
+    span = high - low
+    scaled = (values - low) / span * 255 if float(span) > 0 else torch.zeros_like(values)
+    levels = scaled.nan_to_num(0, 255, 0).round().clamp(0, 255).to(torch.uint8)
+    return LayerOutput(
+        layer=place.layer,
+        call=place.call,
+        step=step,
+        shape=tuple(levels.shape),
+        full_shape=tuple(output.shape),
+        dtype=str(output.dtype).removeprefix("torch."),
+        low=float(low),
+        high=float(high),
+        payload=zlib.compress(levels.cpu().numpy().tobytes(), 1),
+    )
+
+
+def small_enough(values: torch.Tensor) -> torch.Tensor:
+    """(N, C, …) with at most so many channels, and pictures of at most so many pixels a side."""
+    values = values[:, :MOST_CHANNELS]
+    if values.ndim == 4 and max(values.shape[2:]) > MOST_SIDE:
+        height, width = (min(size, MOST_SIDE) for size in values.shape[2:])
+        values = F.adaptive_avg_pool2d(values, (height, width))
+    return values

@@ -1,0 +1,236 @@
+"""RunWatch: looks on while a run trains: records, probes, evaluates, saves, obeys."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trainer.checkpoint import KEPT, SavedCheckpoint, save_checkpoint
+from trainer.clock import Clock
+from trainer.config import RunConfig
+from trainer.loop import Progress, Score, evaluate
+from trainer.memory import peak_memory_bytes
+from trainer.probe import Look, Probe
+from trainer.recorder import Recorder, Write
+from trainer.setup import Setup, StepOutcome
+from trainer.store.writer import SeriesKey, Writer
+from trainer.tasks import TaskData
+
+log = logging.getLogger(__name__)
+
+ENDS = {"pause": "paused", "cancel": "cancelled", "give back": "given back", "stop": "finished"}
+"""What may be asked of a run, and how it then ends."""
+
+
+class RunWatch:
+    """What the loop reports to. Its decisions fall between steps, never inside one."""
+
+    def __init__(
+        self,
+        *,
+        config: RunConfig,
+        setup: Setup,
+        data: TaskData,
+        recorder: Recorder,
+        probe: Probe,
+        folder: Path,
+        notes: dict[str, Any],
+    ) -> None:
+        self.config = config
+        self.setup = setup
+        self.data = data
+        self.recorder = recorder
+        self.probe = probe
+        self.folder = folder
+        self.clock = Clock()
+        self.clock.seconds |= notes.get("seconds", {})
+        self.saved_at = self.clock.last
+        self.layer_bytes = int(notes.get("layer_bytes", 0))
+        self.examples = int(notes.get("examples", 0))
+        self.scores: dict[str, Any] = notes.get("scores", {})
+        self.end = "finished"
+        self.step = 0
+        self.stopped_early = False
+        self.evaluated_step = int(notes.get("evaluated_step", -1))
+        self.lap = self.clock.lap
+
+    # -- called by the loop -----------------------------------------------------------------
+
+    def after_step(self, progress: Progress, outcome: StepOutcome) -> bool:
+        self.examples += outcome.examples
+        if progress.step % self.config.recording.metrics_every == 0:
+            self.recorder.add(
+                progress.step,
+                {
+                    "train_loss": outcome.loss,
+                    "train_accuracy": outcome.correct / outcome.examples,
+                    "learning_rate": self.setup.optimizer.param_groups[0]["lr"],
+                },
+            )
+        self.recorder.turn(progress.step, self.clock.train_seconds)
+        self.clock.lap("recording")
+        if self.probe.wants(progress.step):
+            self.look(progress.step)
+        # the last step of an epoch is decided on after its evaluation, in after_epoch: a
+        # checkpoint between the two would evaluate the epoch twice on resuming
+        if progress.batch >= self.setup.batches_per_epoch:
+            return False
+        return self.is_to_end(progress)
+
+    def after_epoch(self, progress: Progress) -> bool:
+        self.evaluate(progress)
+        log.info(
+            "epoch %d of %d: val_loss %.4g, val_accuracy %.4f",
+            progress.epoch,
+            self.setup.epochs,
+            self.scores["val_loss"],
+            self.scores["val_accuracy"],
+        )
+        return self.is_to_end(progress)
+
+    # -- around the loop --------------------------------------------------------------------
+
+    def before_training(self, progress: Progress) -> None:
+        """Look at the untrained network, once."""
+        if progress.step == 0 and self.probe.wants(0):
+            self.look(0)
+        self.clock.lap("start")
+        self.saved_at = self.clock.last
+
+    def after_training(self, progress: Progress) -> None:
+        """The last look, score and checkpoint; a cancelled run gets none of them."""
+        self.step = progress.step
+        if self.end == "cancelled":
+            return
+        if self.end == "finished":
+            if self.evaluated_step != progress.step:
+                self.evaluate(progress)
+            if self.probe.wants_end() and not self.probe.wants(progress.step):
+                self.look(progress.step)
+        self.recorder.hand_over(progress.step, self.clock.train_seconds)
+        self.save(progress)
+
+    def result(self) -> dict[str, Any]:
+        """What the run came to, as JSON."""
+        seconds = self.clock.train_seconds
+        return {
+            **self.scores,
+            "examples": self.examples,
+            "train_seconds": seconds,
+            "samples_per_second": self.examples / seconds if seconds else math.nan,
+            "peak_memory_bytes": peak_memory_bytes(self.setup.device),
+            "seconds": dict(self.clock.seconds),
+            "stopped_early": self.stopped_early,
+        }
+
+    # -- decisions --------------------------------------------------------------------------
+
+    def is_to_end(self, progress: Progress) -> bool:
+        """Obey what is asked, keep the budget, and save a checkpoint when one is due."""
+        budget, seconds = self.config.budget, self.clock.train_seconds
+        if asked := self.recorder.asked:
+            self.end = ENDS[asked]
+            self.stopped_early = asked == "stop"
+            log.info("asked to %s at step %d", asked, progress.step)
+            return True
+        if (budget.steps and progress.step >= budget.steps) or (
+            budget.seconds and seconds >= budget.seconds
+        ):
+            log.info("the budget is used up at step %d", progress.step)
+            return True
+        if self.clock.last - self.saved_at >= self.config.recording.checkpoint_seconds:
+            self.recorder.hand_over(progress.step, seconds)
+            self.save(progress)
+        return False
+
+    # -- what it does between steps ---------------------------------------------------------
+
+    def evaluate(self, progress: Progress) -> None:
+        """Score the test examples and record the two numbers at this step."""
+        self.clock.lap("recording")
+        score = evaluate(self.setup, self.data.test)
+        self.keep(progress, score)
+        self.recorder.add_now(
+            progress.step,
+            {
+                SeriesKey("val_loss"): score.loss,
+                SeriesKey("val_accuracy"): score.accuracy,
+            },
+        )
+        self.clock.lap("evaluation")
+
+    def keep(self, progress: Progress, score: Score) -> None:
+        self.evaluated_step = progress.step
+        best = self.scores.get("best_val_accuracy", -1.0)
+        self.scores |= {
+            "val_loss": score.loss,
+            "val_accuracy": score.accuracy,
+            "steps": progress.step,
+            "epochs": progress.epoch,
+        }
+        if score.accuracy > best:
+            self.scores |= {
+                "best_val_accuracy": score.accuracy,
+                "best_val_accuracy_step": progress.step,
+            }
+
+    def look(self, step: int) -> None:
+        """Let the probe look, and record what it saw as far as the budget of bytes goes."""
+        self.clock.lap("recording")
+        look = self.probe.look(self.setup.evaluated_model(self.setup), step)
+        self.recorder.add_now(
+            step,
+            {
+                SeriesKey(name, str(place)): value
+                for place, values in look.statistics.items()
+                for name, value in values.items()
+            },
+        )
+        outputs = self.affordable(look)
+        if outputs:
+            self.recorder.write(
+                lambda connection, writer: writer.add_layer_outputs(connection, outputs)
+            )
+        self.clock.lap("probe")
+
+    def affordable(self, look: Look) -> tuple[Any, ...]:
+        """The look's outputs, or none when they would not fit into the run's budget."""
+        size = sum(len(output.payload) for output in look.outputs)
+        most = self.config.recording.layer_megabytes * 10**6
+        if self.layer_bytes + size > most:
+            log.warning(
+                "layer outputs of step %d are not kept: with %.1f MB more they would be over "
+                "recording.layer_megabytes; their statistics are",
+                look.step,
+                size / 1e6,
+            )
+            return ()
+        self.layer_bytes += size
+        return look.outputs
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint, and then the row that points to it."""
+        self.clock.lap("recording")
+        notes = {
+            "seconds": self.clock.seconds,
+            "layer_bytes": self.layer_bytes,
+            "examples": self.examples,
+            "scores": self.scores,
+            "evaluated_step": self.evaluated_step,
+        }
+        saved = save_checkpoint(self.folder, self.setup, progress, notes)
+        self.recorder.write(pointing_to(saved), durable=True)
+        self.clock.lap("checkpoint")
+        self.saved_at = self.clock.last
+
+
+def pointing_to(saved: SavedCheckpoint) -> Write:
+    """Point a row to a checkpoint; only the newest few rows stay."""
+
+    def write(connection: Connection, writer: Writer) -> None:
+        writer.add_checkpoint(connection, saved.step, saved.file, saved.bytes, saved.sha256)
+        writer.keep_checkpoints(connection, KEPT)
+
+    return write
