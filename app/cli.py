@@ -224,19 +224,18 @@ def main() -> None:
     """The entry point: refusals and bad configs are told in a line each, not as a traceback."""
     try:
         app()
-    except Refused as refusal:
-        err.print(f"tricklab: {refusal}", style="red", highlight=False, markup=False)
-        sys.exit(1)
-    except RunMissing as missing:
-        err.print(f"tricklab: {missing}", style="red", highlight=False, markup=False)
-        sys.exit(1)
+    except (Refused, RunMissing) as refusal:
+        complaints = [str(refusal)]
     except ValidationError as invalid:
-        for error in invalid.errors():
-            where = ".".join(map(str, error["loc"]))
-            err.print(
-                f"tricklab: {where}: {error['msg']}", style="red", highlight=False, markup=False
-            )
-        sys.exit(1)
+        complaints = [
+            f"{'.'.join(map(str, error['loc'])) or 'config'}: {error['msg']}"
+            for error in invalid.errors()
+        ]
+    else:
+        return
+    for complaint in complaints:
+        err.print(f"tricklab: {complaint}", style="red", highlight=False, markup=False)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def train_here(
     recipe: str,
     console: Console,
 ) -> bool:
-    """Train a config as a new run of the lab; whether it finished. Ctrl-C stops it in good order."""
+    """Train a config as a new run of the lab; whether it finished. Ctrl-C stops it orderly."""
     device = device_name(config.device)
     if not DeviceLock(settings.folder, device).is_free():
         console.print(f"A worker holds {device} too: this run's times will be off.", style="yellow")

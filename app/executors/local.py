@@ -74,7 +74,7 @@ class RunProcess:
 
     @property
     def death(self) -> str:
-        """How it ended, where that was not by itself: "" or a phrase such as "killed by SIGKILL"."""
+        """How it ended, where that was not by itself, as in "killed by SIGKILL"; otherwise ""."""
         code = self.process.exitcode
         if not code:
             return ""

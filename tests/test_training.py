@@ -1,0 +1,332 @@
+"""What a run computes and records."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lab import Lab, changed, quick_config
+from safetensors.torch import load_file
+
+from app import queue
+from app.executors.training import train_claimed
+from app.models import Asked, Status
+from trainer.recipes import RECIPES
+from trainer.store.database import reading, writing
+from trainer.store.reader import list_checkpoints, list_layer_outputs, read_layer_output
+from trainer.tasks import DataFolders, Digits
+
+
+def test_the_loss_curve_is_that_of_a_plain_loop_to_the_last_bit(tmp_path: Path) -> None:
+    config = quick_config(schedule={"name": "constant"})
+    lab = Lab.at(tmp_path)
+    recorded = lab.points(lab.train(config), "train_loss")
+
+    def seed_of(*purpose: object) -> int:
+        text = "/".join(map(str, (0, *purpose)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") // 2
+
+    data = Digits().load(DataFolders(tmp_path)).train
+    torch.manual_seed(seed_of("weights"))
+    model = config.model.build((1, 8, 8), 10)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    pixels = data.inputs.float()
+    mean, spread = float(pixels.mean()), float(pixels.std())
+    losses = []
+    for epoch in range(2):
+        order = torch.randperm(
+            len(data), generator=torch.Generator().manual_seed(seed_of("order", epoch))
+        )
+        for chosen in order.split(64):
+            loss = F.cross_entropy(
+                model((data.inputs[chosen].float() - mean) / spread), data.targets[chosen]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+
+    assert recorded.values.tolist() == losses
+    assert recorded.steps.tolist() == list(range(1, len(losses) + 1))
+
+
+def test_the_small_cnn_reads_digits_with_98_percent(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    run = lab.run(lab.train(RECIPES["digits-cnn"].config))
+    assert run.status == Status.FINISHED
+    assert run.result["val_accuracy"] >= 0.98
+    assert run.step == run.total_steps
+
+
+@pytest.mark.parametrize("name", ["digits-cnn-deterministic", "digits-cnn"])
+def test_training_is_the_same_with_and_without_looking_at_layers(tmp_path: Path, name: str) -> None:
+    config = changed(RECIPES[name].config, budget={"epochs": 1}, model={"dropout": 0.2})
+    config = changed(config, tricks=({"name": "seed"},))
+    lab = Lab.at(tmp_path)
+    looked_at = lab.train(changed(config, recording={"layer_steps": "every", "layers_every": 1}))
+    left_alone = lab.train(changed(config, recording={"layer_steps": "never"}))
+    one, other = lab.points(looked_at, "train_loss"), lab.points(left_alone, "train_loss")
+    assert one.values.tolist() == other.values.tolist()
+    assert weights(lab, looked_at) == weights(lab, left_alone)
+
+
+def test_data_order_and_weights_do_not_depend_on_tricks_or_loader_processes(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    plain = lab.points(lab.train(quick_config()), "train_loss").values.tolist()
+    seeded = lab.train(quick_config(tricks=({"name": "seed"}, {"name": "deterministic"})))
+    assert lab.points(seeded, "train_loss").values.tolist() == plain
+    loaded = lab.train(quick_config(loader={"workers": 2}))
+    assert lab.points(loaded, "train_loss").values.tolist() == plain
+
+
+def test_another_seed_gives_another_run(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    one, other = lab.train(quick_config()), lab.train(quick_config(seed=1))
+    assert weights(lab, one) != weights(lab, other)
+
+
+def test_without_the_seed_trick_dropout_differs_from_run_to_run(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+
+    def curve(**changes: object) -> list[float]:
+        config = quick_config(model={"dropout": 0.5}, **changes)
+        return lab.points(lab.train(config), "train_loss").values.tolist()
+
+    torch.manual_seed(1)
+    free = curve()
+    torch.manual_seed(2)
+    assert curve() != free
+    seeded = curve(tricks=({"name": "seed"},))
+    torch.manual_seed(3)
+    assert curve(tricks=({"name": "seed"},)) == seeded
+
+
+def test_the_test_score_is_that_of_the_saved_weights(tmp_path: Path) -> None:
+    config = quick_config()
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(config)
+    model = config.model.build((1, 8, 8), 10)
+    model.load_state_dict(
+        {
+            name.removeprefix("model."): value
+            for name, value in load_file(newest_checkpoint(lab, run_id)).items()
+            if name.startswith("model.")
+        }
+    )
+    data = Digits().load(DataFolders(tmp_path))
+    inputs = (data.test.inputs.float() - data.mean) / data.spread
+    with torch.no_grad():
+        right = (model.eval()(inputs).argmax(1) == data.test.targets).float().mean().item()
+    assert lab.run(run_id).result["val_accuracy"] == pytest.approx(right)
+    assert lab.points(run_id, "val_accuracy").values[-1] == pytest.approx(right)
+
+
+def test_a_layers_output_is_what_a_plain_forward_gives(tmp_path: Path) -> None:
+    config = quick_config(recording={"layers": ["block2.conv", "block1"], "layer_examples": 3})
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(config)
+    with reading(lab.engine) as connection:
+        rows = list_layer_outputs(connection, run_id)
+        first = read_layer_output(connection, run_id, "block2.conv", step=0)
+    assert {row.layer for row in rows} == {"block1", "block2.conv"}
+    assert [row.step for row in rows if row.layer == "block1"] == [0, 1, 2, 4, 8, 16, 32, 46]
+    assert first is not None
+
+    model = untrained(config)
+    data = Digits().load(DataFolders(tmp_path))
+    with torch.no_grad():
+        features = model.block1((data.test.inputs[:3].float() - data.mean) / data.spread)
+        expected = model.block2.conv(model.pool1(features)).numpy()
+    error = np.abs(first.values() - expected).max()
+    assert first.quantised.shape == (3, 32, 4, 4)
+    assert error <= (first.high - first.low) / 255 * 0.51
+
+
+def test_a_probe_copies_before_an_in_place_operation_spoils_what_it_saw() -> None:
+    from trainer.batch import Batch
+    from trainer.config import Recording
+    from trainer.probe import Place, Probe
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(inplace=True))
+    inputs = torch.randn(5, 4)
+    look = Probe(Recording(), ["0"], Batch(inputs, torch.zeros(5))).look(model, 0)
+    assert look.statistics[Place("0", 0)]["lowest"] < 0
+
+
+def test_a_module_called_twice_gives_two_outputs() -> None:
+    from trainer.batch import Batch
+    from trainer.config import Recording
+    from trainer.probe import Probe
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 4)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.inner(self.inner(inputs))
+
+    look = Probe(Recording(), ["inner"], Batch(torch.randn(2, 4), torch.zeros(2))).look(Twice(), 3)
+    assert [str(place) for place in look.statistics] == ["inner", "inner#2"]
+
+
+def test_layer_outputs_stop_at_their_budget_and_statistics_go_on(tmp_path: Path) -> None:
+    config = quick_config(
+        model={"name": "small_cnn", "width": 128},
+        budget={"steps": 12},
+        recording={
+            "layer_steps": "every",
+            "layers_every": 1,
+            "layer_megabytes": 1,
+            "layer_examples": 64,
+        },
+    )
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(config)
+    with reading(lab.engine) as connection:
+        rows = list_layer_outputs(connection, run_id)
+    assert sum(row.bytes for row in rows) <= 10**6
+    assert len(lab.points(run_id, "spread", "block1.conv")) == 13
+
+
+def test_a_diverged_run_keeps_its_infinite_and_undefined_values(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(
+        quick_config(
+            model={"name": "mlp"},
+            loss={"name": "mse"},
+            optimizer={"learning_rate": 1000},
+            schedule={"name": "constant"},
+        )
+    )
+    run, points = lab.run(run_id), lab.points(run_id, "train_loss")
+    assert run.status == Status.FINISHED
+    assert run.result["val_loss"] == "NaN"
+    assert math.isnan(points.values[-1])
+    assert len(points) == run.total_steps
+
+
+def test_a_budget_of_steps_ends_a_run_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(quick_config(budget={"steps": 30}))
+    assert lab.run(run_id).step == 30
+    assert lab.points(run_id, "train_loss").steps[-1] == 30
+    assert lab.points(run_id, "val_loss").steps.tolist() == [23, 30]
+
+
+@pytest.mark.parametrize("at_step", [1, 22, 23, 24, 40])
+def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(tmp_path: Path, at_step: int) -> None:
+    tricks = ({"name": "seed"}, {"name": "deterministic"}, {"name": "gradient_accumulation"})
+    config = quick_config(
+        model={"dropout": 0.3}, loader={"batch_size": 16}, tricks=tricks, optimizer={"name": "adamw"}
+    )
+    lab = Lab.at(tmp_path)
+    whole = lab.train(config)
+    run_id = lab.add(config)
+    claim = lab.claim(run_id)
+    pause_at(lab, claim.run_id, at_step)
+    train_claimed(claim, lab.settings)
+    assert lab.run(run_id).status == Status.PAUSED
+    assert lab.run(run_id).step == at_step
+
+    with writing(lab.engine) as connection:
+        queue.resume(connection, run_id)
+    train_claimed(lab.claim(run_id), lab.settings)
+
+    assert lab.run(run_id).status == Status.FINISHED
+    assert weights(lab, run_id) == weights(lab, whole)
+    for name in ("train_loss", "train_accuracy", "learning_rate", "val_loss", "val_accuracy"):
+        one, other = lab.points(run_id, name), lab.points(whole, name)
+        assert one.steps.tolist() == other.steps.tolist()
+        assert one.values.tolist() == other.values.tolist()
+    for name in ("mean", "dead"):
+        one, other = lab.points(run_id, name, "block1.conv"), lab.points(whole, name, "block1.conv")
+        assert one.steps.tolist() == other.steps.tolist()
+        assert one.values.tolist() == other.values.tolist()
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    config = quick_config()
+    run_id = lab.add(config)
+    for step in (10, 20):
+        claim = lab.claim(run_id)
+        pause_at(lab, run_id, step)
+        train_claimed(claim, lab.settings)
+        with writing(lab.engine) as connection:
+            queue.resume(connection, run_id)
+    newest = newest_checkpoint(lab, run_id)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    train_claimed(lab.claim(run_id), lab.settings)
+    assert lab.run(run_id).status == Status.FINISHED
+    assert lab.points(run_id, "train_loss").steps.tolist() == list(range(1, 47))
+
+
+def test_a_missing_data_set_names_the_three_ways_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.tasks.fashion_mnist.DEBIAN_FOLDER", tmp_path / "nowhere")
+    lab = Lab.at(tmp_path, download=False)
+    run = lab.run(lab.train(quick_config(task={"name": "fashion_mnist"})))
+    assert run.status == Status.FAILED
+    assert "put its four IDX files" in run.reason
+    assert "apt install dataset-fashion-mnist" in run.reason
+    assert "network" in run.reason
+
+
+def test_an_absent_device_is_refused_by_name(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    run = lab.run(lab.train(quick_config(device="cuda:77")))
+    assert (run.status, run.reason) == (
+        Status.FAILED,
+        "this machine has no device 'cuda:77'; choose auto or cpu",
+    )
+
+
+def pause_at(lab: Lab, run_id: int, step: int) -> None:
+    """Have the run asked to pause when it records this step, deterministically."""
+    from trainer.watch import RunWatch
+
+    def is_to_end(watch: RunWatch, progress: object) -> bool:
+        if watch.recorder.asked == "" and progress.step >= step:  # type: ignore[attr-defined]
+            with writing(lab.engine) as connection:
+                queue.ask(connection, run_id, Asked.PAUSE)
+            watch.recorder.asked = Asked.PAUSE
+        RunWatch.is_to_end = plain  # type: ignore[method-assign]
+        ends = watch.is_to_end(progress)  # type: ignore[arg-type]
+        if not ends:
+            RunWatch.is_to_end = is_to_end  # type: ignore[assignment]
+        return ends
+
+    plain = RunWatch.is_to_end
+    RunWatch.is_to_end = is_to_end  # type: ignore[assignment]
+
+
+def newest_checkpoint(lab: Lab, run_id: int) -> Path:
+    with reading(lab.engine) as connection:
+        newest = list_checkpoints(connection, run_id)[0]
+    return lab.settings.run_folder(run_id) / "checkpoints" / str(newest.file)
+
+
+def weights(lab: Lab, run_id: int) -> str:
+    """A hash of every tensor of a run's last checkpoint: weights, optimizer, generators."""
+    tensors = load_file(newest_checkpoint(lab, run_id))
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        if name.startswith(("model.", "optimizer.")):
+            digest.update(name.encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def untrained(config: object) -> torch.nn.Module:
+    from trainer.build import initial_model
+
+    model: torch.nn.Module = initial_model(config, (1, 8, 8), 10)  # type: ignore[arg-type]
+    return model.eval()
