@@ -3,7 +3,7 @@
 import logging
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.missing import RunMissing
 from app.settings import Settings
@@ -127,25 +128,33 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    from app.run_table import list_rows
+    from app.models import Status
+    from app.run_view import RunQuery, list_runs
+    from trainer.store.database import reading
 
-    rows = list_rows(migrate_database(Settings()), status=status, limit=limit)
+    if status and status not in set(Status):
+        raise Refused(f"there is no status {status!r}; there are {', '.join(Status)}")
+    query = RunQuery(status=Status(status) if status else None, limit=limit)
+    with reading(migrate_database(Settings())) as connection:
+        found = list_runs(connection, query)
     if as_json:
-        print_json(rows)
+        print_json(found)
         return
     columns = ("run", "name", "status", "step", "val_accuracy", "seconds", "reason")
     table = Table(*columns, box=None, header_style="dim")
-    for row in rows:
-        table.add_row(*(shown(row[column]) for column in columns))
+    for run in found:
+        table.add_row(*map(shown, in_columns(run)))
     out.print(table)
 
 
 @app.command()
 def show(run: Run) -> None:
     """Print all that is known of a run, as JSON."""
-    from app.run_table import find_row
+    from app.run_view import find_run
+    from trainer.store.database import reading
 
-    print_json(find_row(migrate_database(Settings()), run))
+    with reading(migrate_database(Settings())) as connection:
+        print_json(find_run(connection, run))
 
 
 @app.command()
@@ -208,10 +217,18 @@ def shown_url(settings: Settings) -> str:
     return make_url(settings.database_url).render_as_string(hide_password=True)
 
 
-def shown(value: Any) -> str:
+def in_columns(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A run as a row of the list: number, name, status, step, accuracy, seconds, reason."""
+    accuracy = run["metrics"].get("val_accuracy", {}).get("last")
+    seconds = run["train_seconds"]
+    return run["id"], run["name"], run["status"], run["step"], accuracy, seconds, run["reason"]
+
+
+def shown(value: Any) -> Text:
+    """A cell; as plain text, as the table would take brackets in a name for a style."""
     if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return Text()
+    return Text(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def print_json(value: Any) -> None:
@@ -234,7 +251,9 @@ def main() -> None:
     else:
         return
     for complaint in complaints:
-        err.print(f"tricklab: {complaint}", style="red", highlight=False, markup=False)
+        # never wrapped, so that each stays one line in a log or a pipe
+        text = Text(f"tricklab: {complaint}", style="red")
+        err.print(text, highlight=False, soft_wrap=True)
     sys.exit(1)
 
 

@@ -54,6 +54,7 @@ runs = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("recipe", Text, nullable=False, server_default=""),
     Column("note", Text, nullable=False, server_default=""),
+    Column("request_key", Text, unique=True, comment="given by a program, to queue once"),
     Column("config", Document, nullable=False),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default="", comment="why it is where it is"),

@@ -1,6 +1,12 @@
-"""Readable names of runs: an adjective, an animal, and the run's number."""
+"""Names of runs: readable ones given by the lab, and which ones a person may give."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
 
 from trainer.streams import stream_seed
+
+LONGEST = 100
 
 ADJECTIVES = """
 amber agile bold brave brisk calm clear clever cosy crisp curious dapper deep eager early fair
@@ -18,9 +24,37 @@ shrew snail stork swan tapir teal tern tiger toad trout viper vole wolf wren
 """.split()
 
 
-def readable_name(run_id: int) -> str:
-    """A name such as quiet-otter-42; the number keeps it unique."""
-    number = stream_seed(run_id, "name")
+def readable_name(run_id: int, draw: int = 0) -> str:
+    """A name such as quiet-otter-42; the number keeps it unique. Each draw gives another."""
+    number = stream_seed(run_id, "name", draw)
     adjective = ADJECTIVES[number % len(ADJECTIVES)]
     animal = ANIMALS[number // len(ADJECTIVES) % len(ANIMALS)]
     return f"{adjective}-{animal}-{run_id}"
+
+
+def name_problem(name: str) -> str:
+    """Why a run may not be called so, or ""; no name at all is fine."""
+    if len(name) > LONGEST:
+        return f"a name has at most {LONGEST} characters"
+    if name.isdecimal():
+        return "a name of only digits would be taken for a run's number"
+    if not name.isprintable() or set(name) & set("/?#") or name in (".", ".."):
+        return "a name stands in addresses: it takes no / ? # and no invisible characters"
+    return ""
+
+
+def must_be_usable(name: str) -> str:
+    if problem := name_problem(name):
+        raise ValueError(problem)
+    return name
+
+
+def must_be_storable(text: str) -> str:
+    """PostgreSQL's text takes no NUL."""
+    if "\0" in text:
+        raise ValueError("it contains a NUL character")
+    return text
+
+
+Storable = AfterValidator(must_be_storable)
+RunName = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(must_be_usable)]

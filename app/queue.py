@@ -1,5 +1,6 @@
 """The queue: every change of a run's status, each one guarded statement, and nothing else."""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,16 +50,18 @@ def add(
     note: str = "",
     priority: int = 0,
     parent_id: int | None = None,
+    request_key: str | None = None,
 ) -> int:
     """Put a new run into the queue and give its number. Refuses a name that is taken."""
-    if name and name_is_taken(connection, name):
-        raise Refused(f"a run named {name!r} exists already; choose another name or leave it empty")
+    if name:
+        must_be_free(connection, name)
     result = connection.execute(
         insert(runs).values(
             name=name or f"unnamed-{time.time_ns()}",
             recipe=recipe,
             note=note,
             config=config.model_dump(mode="json"),
+            request_key=request_key,
             status=Status.QUEUED,
             priority=priority,
             parent_id=parent_id,
@@ -69,10 +72,43 @@ def add(
     run_id = int(result.inserted_primary_key[0])
     if not name:
         connection.execute(
-            update(runs).where(runs.c.id == run_id).values(name=readable_name(run_id))
+            update(runs).where(runs.c.id == run_id).values(name=free_name(connection, run_id))
         )
     note_event(connection, run_id, "queued", PERSON)
     return run_id
+
+
+def add_once(
+    connection: Connection, config: RunConfig, *, request_key: str | None, **more: Any
+) -> tuple[int, bool]:
+    """Add a run, unless one was added under this key; its number, and whether it is new.
+
+    Refused when the key was used for another config.
+    """
+    if request_key is not None:
+        known = select(runs.c.id, runs.c.config).where(runs.c.request_key == request_key)
+        earlier = connection.execute(known).one_or_none()
+        if earlier is not None:
+            if RunConfig.model_validate(earlier.config) != config:
+                raise Refused(
+                    f"the key {request_key!r} was used for run {earlier.id}, which has another "
+                    "config; use a new key for a new run"
+                )
+            return int(earlier.id), False
+    return add(connection, config, request_key=request_key, **more), True
+
+
+def must_be_free(connection: Connection, name: str) -> None:
+    if name.isdecimal():
+        raise Refused(f"the name {name!r} would be taken for a run's number; add a letter")
+    if name_is_taken(connection, name):
+        raise Refused(f"a run named {name!r} exists already; choose another name")
+
+
+def free_name(connection: Connection, run_id: int) -> str:
+    """A readable name for a run; another one where a person gave it to a run of theirs."""
+    names = (readable_name(run_id, draw) for draw in itertools.count())
+    return next(name for name in names if not name_is_taken(connection, name))
 
 
 def name_is_taken(connection: Connection, name: str) -> bool:
@@ -120,14 +156,16 @@ def resume(connection: Connection, run_id: int) -> None:
 
 def rename(connection: Connection, run_id: int, name: str) -> None:
     run = must_exist(connection, run_id)
-    if name != run.name and name_is_taken(connection, name):
-        raise Refused(f"a run named {name!r} exists already; choose another name")
+    if name != run.name:
+        must_be_free(connection, name)
     connection.execute(update(runs).where(runs.c.id == run_id).values(name=name, **news()))
+    note_event(connection, run_id, "renamed", PERSON, name)
 
 
 def annotate(connection: Connection, run_id: int, note: str) -> None:
     must_exist(connection, run_id)
     connection.execute(update(runs).where(runs.c.id == run_id).values(note=note, **news()))
+    note_event(connection, run_id, "noted", PERSON)
 
 
 def remove(connection: Connection, run_id: int) -> None:
@@ -251,11 +289,15 @@ def give_back(connection: Connection, held: Claim, why: str) -> None:
 def requeue(connection: Connection, run_id: int, fence: int, why: str, max_attempts: int) -> Status:
     """Give back a run whose process or worker is gone: queued again, or failed after enough tries.
 
-    The fence makes it happen once, however many notice.
+    What a person asked of it meanwhile is done instead. The fence makes it happen once, however
+    many notice.
     """
     mine = (runs.c.id == run_id) & (runs.c.fence == fence) & (runs.c.status == Status.RUNNING)
     tried_enough = runs.c.attempt >= max_attempts
+    to_end = runs.c.asked.in_([Asked.CANCEL, Asked.STOP])
     for condition, status, reason in (
+        (to_end, Status.CANCELLED, f"{why}; cancelled, as was asked"),
+        (runs.c.asked == Asked.PAUSE, Status.PAUSED, f"{why}; paused, as was asked"),
         (tried_enough, Status.FAILED, f"{why}; given up after {max_attempts} attempts"),
         (~tried_enough, Status.QUEUED, f"{why}; queued again"),
     ):
@@ -265,6 +307,7 @@ def requeue(connection: Connection, run_id: int, fence: int, why: str, max_attem
             .values(
                 status=status,
                 reason=reason,
+                asked=Asked.NOTHING,
                 worker_id=None,
                 # the lost process must not write on, even before somebody claims the run anew
                 fence=runs.c.fence + 1,
@@ -336,6 +379,12 @@ def find(connection: Connection, reference: str) -> int:
     if run_id is None:
         raise RunMissing(reference)
     return int(run_id)
+
+
+def events(connection: Connection, run_id: int) -> Sequence[Row[Any]]:
+    """Every event of a run, oldest first."""
+    query = select(run_events).where(run_events.c.run_id == run_id)
+    return connection.execute(query.order_by(run_events.c.id)).all()
 
 
 def note_event(connection: Connection, run_id: int, kind: str, by: str, text: str = "") -> None:

@@ -133,7 +133,7 @@ def is_idle(settings: Settings) -> bool:
 
 def start_worker(settings: Settings, device: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "worker", "--device", device, "--until-orphaned"],
+        [sys.executable, "-m", "app", "worker", "--device", device, "--until-orphaned"],
         env={**os.environ, **settings.as_environment(), "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )

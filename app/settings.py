@@ -16,7 +16,12 @@ class Settings(BaseSettings):
     """Where everything is, and how the server listens."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TRICKLAB_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="TRICKLAB_",
+        env_file=".env",
+        # an empty variable is how shells and containers say "not set"
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     folder: Path = Field(

@@ -1,8 +1,17 @@
 """Part: the pydantic base of everything a person can choose."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+NO_NUMBER = PydanticCustomError("no_number", "true and false are no numbers")
 
 
 class Part(BaseModel):
@@ -17,6 +26,27 @@ class Part(BaseModel):
     )
 
     title: ClassVar[str] = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def truth_is_no_number(cls, given: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        """JSON's true would pass for 1: pydantic takes it for a number, and text should stay one."""
+        part = build(given)
+        if isinstance(given, dict):
+            errors = [
+                InitErrorDetails(type=NO_NUMBER, loc=(name,), input=value)
+                for name, value in given.items()
+                if has_truth(value) and not has_truth(getattr(part, name))
+            ]
+            if errors:
+                raise ValidationError.from_exception_data(cls.__name__, errors)
+        return part
+
+
+def has_truth(value: Any) -> bool:
+    return isinstance(value, bool) or (
+        isinstance(value, list | tuple) and any(isinstance(item, bool) for item in value)
+    )
 
 
 class Refused(ValueError):

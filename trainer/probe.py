@@ -50,6 +50,7 @@ class Probe:
         self.recording = recording
         self.layers = tuple(layers)
         self.batch = batch
+        self.input_is_kept = False
 
     def wants(self, step: int) -> bool:
         """Whether to look after this optimizer step; 0 is before the first."""
@@ -68,13 +69,13 @@ class Probe:
         seen: dict[Place, torch.Tensor] = {}
         with untouched(model), capturing(model, self.layers, seen):
             model(self.batch.inputs)
-        return Look(
-            step=step,
-            statistics=read_statistics(seen),
-            outputs=tuple(
-                quantised(place, step, output) for place, output in seen.items() if output.ndim > 1
-            ),
-        )
+        outputs = [
+            quantised(place, step, output) for place, output in seen.items() if output.ndim > 1
+        ]
+        if not self.input_is_kept:
+            outputs.append(quantised(Place("", 0), step, self.batch.inputs, "input"))
+            self.input_is_kept = True
+        return Look(step, read_statistics(seen), tuple(outputs))
 
 
 @contextmanager
@@ -154,7 +155,7 @@ def statistics(output: torch.Tensor) -> torch.Tensor:
     )
 
 
-def quantised(place: Place, step: int, output: torch.Tensor) -> LayerOutput:
+def quantised(place: Place, step: int, output: torch.Tensor, view: str = "channels") -> LayerOutput:
     """An output (N, C, …) as bytes between its lowest and highest finite value."""
     values = small_enough(output.float())
     finite = values[values.isfinite()]
@@ -172,6 +173,7 @@ def quantised(place: Place, step: int, output: torch.Tensor) -> LayerOutput:
         low=float(low),
         high=float(high),
         payload=zlib.compress(levels.cpu().numpy().tobytes(), 1),
+        view=view,
     )
 
 

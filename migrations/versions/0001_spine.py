@@ -31,6 +31,9 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("recipe", sa.Text(), server_default="", nullable=False),
         sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.Column(
+            "request_key", sa.Text(), nullable=True, comment="given by a program, to queue once"
+        ),
         sa.Column("config", Document, nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column(
@@ -72,6 +75,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint("name", name=op.f("uq_runs_name")),
+        sa.UniqueConstraint("request_key", name=op.f("uq_runs_request_key")),
         sqlite_autoincrement=True,
         sqlite_strict=True,
     )
@@ -100,7 +104,7 @@ def upgrade() -> None:
         sa.Column("layer", sa.Text(), nullable=False),
         sa.Column("call", Number, nullable=False, comment="a module used twice gives two outputs"),
         sa.Column("step", Number, nullable=False),
-        sa.Column("view", sa.Text(), nullable=False, comment="channels"),
+        sa.Column("view", sa.Text(), nullable=False, comment="channels, or input: the probe batch"),
         sa.Column(
             "shape", Document, nullable=False, comment="of what is kept: examples, channels, …"
         ),

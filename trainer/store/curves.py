@@ -5,6 +5,9 @@ import numpy.typing as npt
 
 from trainer.store.packing import Floats, Points
 
+FEWEST = 3
+"""The down-sampling has no meaning for fewer points."""
+
 
 def smooth(values: Floats, weight: float) -> Floats:
     """Debiased exponential moving average; `weight` in [0, 1) is what is kept of the past.
@@ -12,11 +15,12 @@ def smooth(values: Floats, weight: float) -> Floats:
     A constant series stays as it is. Non-finite values are passed through and not remembered.
     Source of the debiasing: Kingma and Ba, "Adam", 2015, section 3.
     """
-    if weight == 0 or not len(values):
-        return values
     finite = np.isfinite(values)
+    numbers = values[finite]
+    if weight == 0 or not len(numbers) or (numbers == numbers[0]).all():
+        return values
     smoothed = values.copy()
-    smoothed[finite] = averaged(values[finite], weight)
+    smoothed[finite] = averaged(numbers, weight)
     return smoothed
 
 
@@ -40,8 +44,9 @@ def thinned(points: Points, most: int) -> npt.NDArray[np.intp]:
     """Indices of at most about `most` points that draw the same curve.
 
     Lowest and highest stay, so do the first and the last point and the edges of every gap of
-    non-finite values.
+    non-finite values; of more gaps than a chart can show, some.
     """
+    most = max(most, FEWEST)
     if len(points) <= most:
         return np.arange(len(points))
     # imported here: the trainer must import where only torch and the store's needs are at hand
@@ -49,13 +54,16 @@ def thinned(points: Points, most: int) -> npt.NDArray[np.intp]:
 
     finite = np.flatnonzero(np.isfinite(points.values))
     chosen = finite
-    if len(finite) > most > 2:
+    if len(finite) > most:
         inside = MinMaxLTTBDownsampler().downsample(
             points.steps[finite].astype(np.float64), points.values[finite], n_out=most
         )
         extremes = [np.argmin(points.values[finite]), np.argmax(points.values[finite])]
         chosen = finite[np.union1d(inside, extremes).astype(np.intp)]
-    return np.union1d(np.union1d(chosen, gaps(points.values)), [0, len(points) - 1]).astype(np.intp)
+    edges = gaps(points.values)
+    if len(edges) > most:
+        edges = edges[:: -(-len(edges) // most)]
+    return np.union1d(np.union1d(chosen, edges), [0, len(points) - 1]).astype(np.intp)
 
 
 def gaps(values: Floats) -> npt.NDArray[np.intp]:

@@ -81,7 +81,9 @@ def list_layer_outputs(connection: Connection, run_id: int) -> Sequence[Any]:
     """Which layers were kept at which steps, without their contents."""
     c = layer_outputs.c
     columns = (c.layer, c.call, c.step, c.view, c.shape, c.full_shape, c.dtype, c.low, c.high)
-    query = select(*columns, func.length(c.payload).label("bytes")).where(c.run_id == run_id)
+    query = select(*columns, func.length(c.payload).label("bytes")).where(
+        c.run_id == run_id, c.view == "channels"
+    )
     return connection.execute(query.order_by(c.id)).all()
 
 
@@ -92,8 +94,17 @@ def read_layer_output(
         run_id=run_id, layer=layer, step=step, call=call, view="channels"
     )
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else stored_output(row)
+
+
+def read_probe_input(connection: Connection, run_id: int) -> StoredOutput | None:
+    """What the layers were shown: the probe batch as the network got it."""
+    query = select(layer_outputs).filter_by(run_id=run_id, view="input")
+    row = connection.execute(query.order_by(layer_outputs.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else stored_output(row)
+
+
+def stored_output(row: Row[Any]) -> StoredOutput:
     flat = np.frombuffer(zlib.decompress(row.payload), np.uint8)
     return StoredOutput(
         layer=row.layer,

@@ -53,7 +53,7 @@ layer_outputs = Table(
     Column("layer", Text, nullable=False),
     Column("call", Number, nullable=False, comment="a module used twice gives two outputs"),
     Column("step", Number, nullable=False),
-    Column("view", Text, nullable=False, comment="channels"),
+    Column("view", Text, nullable=False, comment="channels, or input: the probe batch"),
     Column("shape", Document, nullable=False, comment="of what is kept: examples, channels, …"),
     Column("full_shape", Document, nullable=False, comment="of what the layer gave"),
     Column("dtype", Text, nullable=False, comment="what the layer gave"),

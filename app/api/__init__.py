@@ -1,0 +1,56 @@
+"""The REST API: one router per noun, all under /api/v1."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+
+from app.api import catalogue, curves, layers, live, runs, workers
+from app.api.answers import BAD
+from app.problems import Invalid, clipped
+
+
+def must_be_known(request: Request) -> None:
+    """Refuses parameters that the operation does not document.
+
+    A misspelt filter would be passed over otherwise, and the answer be that to another question.
+    """
+    known = query_parameters(request.app)[request.scope["route"].operation_id]
+    if TAKES_ANY in known:
+        return
+    if unknown := set(request.query_params) - known:
+        there_are = ", ".join(sorted(known)) or "none"
+        message = f"there is no such parameter; there are: {there_are}"
+        raise Invalid(
+            [{"field": clipped(n), "message": message, "given": None} for n in sorted(unknown)]
+        )
+
+
+TAKES_ANY = catalogue.MODEL_PARAMETERS["name"]
+
+
+@lru_cache(maxsize=1)
+def query_parameters(app: FastAPI) -> Mapping[str, frozenset[str]]:
+    """What each operation takes in its query, by its id, as the API's own document says."""
+    operations: list[dict[str, Any]] = [
+        operation for path in app.openapi()["paths"].values() for operation in path.values()
+    ]
+    return {
+        operation["operationId"]: frozenset(
+            parameter["name"]
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
+        )
+        for operation in operations
+    }
+
+
+router = APIRouter(prefix="/api/v1", responses=BAD, dependencies=[Depends(must_be_known)])
+for module in (runs, curves, layers, catalogue, workers, live):
+    for route in module.router.routes:
+        assert isinstance(route, APIRoute)
+        assert route.operation_id
+        route.summary = route.operation_id.replace("_", " ").capitalize()
+    router.include_router(module.router)

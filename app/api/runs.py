@@ -1,0 +1,260 @@
+"""/runs: create, list, look at, steer and delete runs."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from sqlalchemy import Connection
+
+from app import queue
+from app.api import shapes
+from app.api.answers import MISSING, REFUSED, JsonResponse
+from app.api.paging import cursor_after, position_of
+from app.check import must_be_possible
+from app.connections import Reading, Reference, RunNumber, TheSettings, Writing
+from app.missing import RunMissing
+from app.models import Asked, Status
+from app.names import RunName, Storable
+from app.problems import Invalid
+from app.remove import remove_run
+from app.run_view import RunQuery, Sort, count_runs, find_run, list_runs, runs_by_id
+from trainer.config import RunConfig
+from trainer.recipes import recipe
+from trainer.store.reader import list_checkpoints, read_log
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+MOST_LOG = 1_000_000
+"""Characters of a log in one answer, give or take the last piece."""
+
+Note = Annotated[str, Field(max_length=10_000), Storable]
+
+
+class NewRun(BaseModel):
+    """A run to queue: a config, or the name of a recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: RunConfig | None = None
+    recipe: str = Field(
+        "", max_length=100, description="A ready-made config; beside a config: where it came from."
+    )
+    name: RunName = Field("", description="Made up if empty.")
+    note: Note = ""
+    priority: int = Field(
+        0, ge=-1000, le=1000, strict=True, description="Higher ones are trained first."
+    )
+    parent: int | None = Field(
+        None, ge=1, lt=2**63, strict=True, description="The run it was cloned from."
+    )
+
+    @field_validator("recipe")
+    @classmethod
+    def is_a_recipe(cls, name: str) -> str:
+        if name:
+            recipe(name)
+        return name
+
+    @model_validator(mode="after")
+    def says_what_to_train(self) -> "NewRun":
+        if self.config is None and not self.recipe:
+            raise ValueError("give a config, or the name of a recipe")
+        return self
+
+    def chosen(self) -> RunConfig:
+        return self.config or recipe(self.recipe).config
+
+
+class Change(BaseModel):
+    """What can be changed of a run at any time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[RunName, Field(min_length=1)] | None = None
+    note: Note | None = None
+
+
+def possible(new: NewRun) -> NewRun:
+    """A new run that can be carried out; found out before the database is locked."""
+    must_be_possible(new.chosen())
+    return new
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="create_run",
+    response_model=shapes.Run,
+    responses={**REFUSED, 200: {"description": "Queued before", "model": shapes.Run}},
+)
+def create(
+    new: Annotated[NewRun, Depends(possible)],
+    connection: Writing,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> Response:
+    """Queue a run. The same Idempotency-Key twice gives the same run, queued once."""
+    must_have_parent(connection, new.parent)
+    run_id, is_new = queue.add_once(
+        connection,
+        new.chosen(),
+        request_key=idempotency_key,
+        name=new.name,
+        recipe=new.recipe,
+        note=new.note,
+        priority=new.priority,
+        parent_id=new.parent,
+    )
+    return one(connection, run_id, 201 if is_new else 200)
+
+
+def must_have_parent(connection: Connection, parent: int | None) -> None:
+    try:
+        if parent is not None:
+            queue.must_exist(connection, parent)
+    except RunMissing as missing:
+        error = {"field": "parent", "message": str(missing), "given": parent}
+        raise Invalid([error]) from missing
+
+
+@router.get("", operation_id="list_runs", response_model=shapes.RunPage)
+def list_(
+    connection: Reading,
+    status: Status | None = None,
+    text: Annotated[
+        str,
+        Query(max_length=200, description="Words in name, recipe, note; names of tricks, models."),
+        Storable,
+    ] = "",
+    sort: Sort = "number",
+    descending: bool = True,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str, Query(max_length=1000, description="`next` of the page before.")] = "",
+) -> Response:
+    """Runs, newest first unless sorted otherwise."""
+    # one more than asked for tells whether there is a next page
+    query = RunQuery(status, text, sort, descending, limit + 1)
+    after = position_of(cursor, query) if cursor else None
+    found = list_runs(connection, replace(query, after=after))
+    shown = found[:limit]
+    return JsonResponse(
+        {
+            "runs": shown,
+            "total": count_runs(connection, query),
+            "next": cursor_after(query, query.position(shown[-1])) if len(found) > limit else None,
+        }
+    )
+
+
+@router.get("/{run}", operation_id="get_run", response_model=shapes.Run, responses=MISSING)
+def get(run: Reference, connection: Reading, request: Request) -> Response:
+    """Everything about a run but its points, layer outputs and log."""
+    found = find_run(connection, run)
+    tag = f'W/"{found["id"]}-{found["version"]}"'
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": tag})
+    return JsonResponse(found, headers={"ETag": tag})
+
+
+@router.patch("/{run}", operation_id="change_run", response_model=shapes.Run, responses=REFUSED)
+def change(run: Reference, wanted: Change, connection: Writing) -> Response:
+    """Rename a run, or write a note."""
+    run_id = queue.find(connection, run)
+    if wanted.name is not None:
+        queue.rename(connection, run_id, wanted.name)
+    if wanted.note is not None:
+        queue.annotate(connection, run_id, wanted.note)
+    return one(connection, run_id)
+
+
+@router.delete("/{run}", status_code=204, operation_id="delete_run", responses=REFUSED)
+def delete(
+    run: Reference, connection: Writing, settings: TheSettings, afterwards: BackgroundTasks
+) -> None:
+    """Delete a run and all it recorded; refused while it trains."""
+    remove_run(connection, settings, queue.find(connection, run), afterwards)
+
+
+@router.post("/{run}/pause", operation_id="pause_run", response_model=shapes.Run, responses=REFUSED)
+def pause(run: Reference, connection: Writing) -> Response:
+    """Save a checkpoint at the next step and free the device."""
+    return ask(connection, run, Asked.PAUSE)
+
+
+@router.post("/{run}/stop", operation_id="stop_run", response_model=shapes.Run, responses=REFUSED)
+def stop(run: Reference, connection: Writing) -> Response:
+    """Evaluate at the next step and count the run as finished."""
+    return ask(connection, run, Asked.STOP)
+
+
+@router.post(
+    "/{run}/cancel", operation_id="cancel_run", response_model=shapes.Run, responses=REFUSED
+)
+def cancel(run: Reference, connection: Writing) -> Response:
+    """End the run at the next step, without a result."""
+    return ask(connection, run, Asked.CANCEL)
+
+
+@router.post(
+    "/{run}/resume", operation_id="resume_run", response_model=shapes.Run, responses=REFUSED
+)
+def resume(run: Reference, connection: Writing) -> Response:
+    """Put a paused run back into the queue."""
+    run_id = queue.find(connection, run)
+    queue.resume(connection, run_id)
+    return one(connection, run_id)
+
+
+@router.get(
+    "/{run}/events",
+    operation_id="list_run_events",
+    response_model=shapes.Events,
+    responses=MISSING,
+)
+def events(run_id: RunNumber, connection: Reading) -> Response:
+    """Every transition of a run, oldest first."""
+    rows = queue.events(connection, run_id)
+    return JsonResponse({"events": [dict(row._mapping) for row in rows]})
+
+
+@router.get("/{run}/log", operation_id="read_run_log", response_model=shapes.Log, responses=MISSING)
+def log(
+    run_id: RunNumber,
+    connection: Reading,
+    after: Annotated[int, Query(ge=-1, lt=2**63, description="`last` of the answer before.")] = -1,
+) -> Response:
+    """What the run's process printed, in order."""
+    rows = read_log(connection, run_id, after)
+    text, last = "", after
+    for row in rows:
+        text, last = text + row.text, row.number
+        if len(text) >= MOST_LOG:
+            break
+    return JsonResponse({"text": text, "last": last, "more": bool(rows) and last < rows[-1].number})
+
+
+@router.get(
+    "/{run}/checkpoints",
+    operation_id="list_checkpoints",
+    response_model=shapes.Checkpoints,
+    responses=MISSING,
+)
+def checkpoints(run_id: RunNumber, connection: Reading) -> Response:
+    """The checkpoints that are kept, newest first."""
+    rows = list_checkpoints(connection, run_id)
+    shown = ("step", "file", "bytes", "sha256", "created_at")
+    return JsonResponse(
+        {"checkpoints": [{name: row._mapping[name] for name in shown} for row in rows]}
+    )
+
+
+def ask(connection: Connection, run: str, asked: Asked) -> Response:
+    run_id = queue.find(connection, run)
+    queue.ask(connection, run_id, asked)
+    return one(connection, run_id)
+
+
+def one(connection: Connection, run_id: int, status_code: int = 200) -> Response:
+    """A run as it is now, and where to ask for it again."""
+    location = {"Location": f"/api/v1/runs/{run_id}"} if status_code == 201 else None
+    return JsonResponse(runs_by_id(connection, [run_id])[0], status_code, location)

@@ -1,0 +1,70 @@
+"""The web application: the gate, the API, the pages, the assets."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from app import api, assets, docs_page, health, pages, problems
+from app.db import open_database
+from app.gate import MOST_BODY_BYTES, Gate
+from app.live import Live
+from app.pages.problem_page import problem_page
+from app.settings import ROOT, Settings
+from trainer.check import facts
+from trainer.config import RunConfig
+
+
+class Lab(FastAPI):
+    """The application behind its gate."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        # not add_middleware: what FastAPI itself puts around that answers some errors on its own
+        return Gate(super().build_middleware_stack(), self.state.settings)
+
+
+class OwnFiles(StaticFiles):
+    """Our own scripts and styles. Browsers ask each time whether they changed: a 304 is cheap."""
+
+    def file_response(self, *args: Any, **more: Any) -> Response:
+        response = super().file_response(*args, **more)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+@asynccontextmanager
+async def opened(app: FastAPI) -> AsyncIterator[None]:
+    # the first shapes on the meta device take seconds of imports: better now than in a request
+    threading.Thread(target=facts, args=(RunConfig(),), name="warm-up", daemon=True).start()
+    yield
+    await app.state.live.end()
+    app.state.engine.dispose()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server of a lab, its database opened and migrated."""
+    app = Lab(
+        title="Tricklab",
+        summary="Which training tricks help on my model, my data, my GPU, and can I prove it?",
+        version=version("tricklab"),
+        openapi_url="/api/v1/openapi.json",
+        # our own page instead, from installed files and without inline scripts
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=MOST_BODY_BYTES,
+        lifespan=opened,
+    )
+    app.state.settings = settings
+    app.state.engine = open_database(settings)
+    app.state.live = Live(app.state.engine)
+    problems.install(app, problem_page)
+    for module in (api, assets, docs_page, health, pages):
+        app.include_router(module.router)
+    app.mount("/static", OwnFiles(directory=ROOT / "static"), name="static")
+    return app

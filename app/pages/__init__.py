@@ -1,0 +1,10 @@
+"""The pages: HTML rendered on the server, one module per page."""
+
+from fastapi import APIRouter
+
+from app.pages import compare, new_run, run, run_actions, runs
+
+router = APIRouter(include_in_schema=False)
+# new_run before run: /runs/new is no run's name
+for module in (runs, new_run, run_actions, run, compare):
+    router.include_router(module.router)

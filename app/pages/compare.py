@@ -1,0 +1,106 @@
+"""ComparePage: several runs side by side."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+
+from app import queue
+from app.config_view import config_rows
+from app.connections import Reading
+from app.missing import NotThere
+from app.pages.templates import render
+from app.run_view import runs_by_id
+
+router = APIRouter()
+
+MOST_RUNS = 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One measure of every compared run, with its difference to the baseline's."""
+
+    title: str
+    shown_as: str
+    """The template filter that writes it."""
+    lower_is_better: bool
+    values: tuple[float | None, ...]
+    differences: tuple[float | None, ...]
+    best: float | None
+
+
+OUTCOMES = {
+    "best_val_accuracy": ("Best test accuracy", "share", False),
+    "val_accuracy": ("Last test accuracy", "share", False),
+    "val_loss": ("Last test loss", "number", True),
+    "train_seconds": ("Training time", "duration", True),
+    "samples_per_second": ("Examples per second", "number", False),
+    "peak_memory_bytes": ("Peak memory", "size", True),
+}
+
+
+@router.get("/compare")
+def page(
+    request: Request,
+    connection: Reading,
+    runs: Annotated[list[str], Query(max_length=MOST_RUNS)] = [],  # noqa: B006
+    baseline: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    everything: bool = False,
+    smoothing: Annotated[float, Query(ge=0, lt=1)] = 0,
+    x: Annotated[str, Query(pattern="^(step|epoch|time)$")] = "step",
+    scale: Annotated[str, Query(pattern="^(linear|log)$")] = "linear",
+) -> HTMLResponse:
+    """Curves overlaid, the results, and the rows of the configs that differ."""
+    references = [part for text in runs for part in text.split(",") if part]
+    if len(references) > MOST_RUNS:
+        raise NotThere(f"at most {MOST_RUNS} runs can be compared; these are {len(references)}")
+    ids = list(dict.fromkeys(queue.find(connection, reference) for reference in references))
+    found = runs_by_id(connection, ids)
+    base = ids.index(baseline) if baseline in ids else 0
+    return render(
+        request,
+        "compare.html",
+        runs=found,
+        baseline=base,
+        outcomes=outcomes(found, base) if found else [],
+        rows=config_rows([run["config"] for run in found]),
+        everything=everything,
+        chosen={"smoothing": smoothing, "x": x, "scale": scale},
+    )
+
+
+def outcomes(runs: Sequence[dict[str, Any]], baseline: int) -> list[Outcome]:
+    """The measures that any of these runs has."""
+    found = []
+    for name, (title, shown_as, lower) in OUTCOMES.items():
+        values = tuple(measured(run, name) for run in runs)
+        known = [value for value in values if value is not None]
+        if not known:
+            continue
+        found.append(
+            Outcome(
+                title,
+                shown_as,
+                lower,
+                values,
+                differences(values, values[baseline]),
+                min(known) if lower else max(known),
+            )
+        )
+    return found
+
+
+def measured(run: dict[str, Any], name: str) -> float | None:
+    """A result as a finite number; None where there is none."""
+    value = (run["result"] or {}).get(name)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def differences(values: Sequence[float | None], base: float | None) -> tuple[float | None, ...]:
+    return tuple(None if value is None or base is None else value - base for value in values)

@@ -1,0 +1,152 @@
+"""NewRunPage: a form generated from the config's classes; checked while it is filled in."""
+
+import shlex
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from sqlalchemy import Connection
+from starlette.datastructures import FormData
+
+from app import forms, queue
+from app.connections import AnEngine, Reading
+from app.forms import Filled
+from app.names import name_problem
+from app.pages.templates import JINJA, render
+from app.run_view import find_run
+from trainer.check import facts
+from trainer.config import RunConfig
+from trainer.part import Refused
+from trainer.recipes import RECIPES, recipe
+from trainer.store.database import writing
+
+router = APIRouter()
+
+MOST_FIELDS = 1000
+ABOUT = ("run_name", "note", "recipe", "parent")
+"""Fields that say something about the run but are no part of its config."""
+
+Reference = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/runs/new")
+def page(
+    request: Request, connection: Reading, recipe: Reference = "", clone: Reference = ""
+) -> HTMLResponse:
+    """The form, filled from a recipe or from another run."""
+    filled, about = preset(connection, recipe, clone)
+    return show(request, filled, about)
+
+
+def preset(connection: Connection, name: str, clone: str) -> tuple[Filled, dict[str, str]]:
+    about = dict.fromkeys(ABOUT, "")
+    if clone:
+        parent = find_run(connection, clone)
+        about |= {"recipe": parent["recipe"], "parent": str(parent["id"]), "note": parent["note"]}
+        return forms.of_config(RunConfig.model_validate(parent["config"])), about
+    name = name or next(iter(RECIPES))
+    return forms.of_config(recipe(name).config), about | {"recipe": name}
+
+
+@router.post("/runs/new")
+async def queue_run(request: Request, engine: AnEngine) -> Response:
+    """Queue what was filled in, or show it again with its errors."""
+    from anyio import to_thread
+
+    filled, about = split(await request.form(max_fields=MOST_FIELDS))
+    return await to_thread.run_sync(lambda: queued(request, engine, filled, about))
+
+
+def queued(request: Request, engine: AnEngine, filled: Filled, about: dict[str, str]) -> Response:
+    if filled.config is None:
+        return show(request, filled, about, status_code=422)
+    try:
+        with writing(engine) as connection:
+            run_id = queue.add(
+                connection,
+                filled.config,
+                name=about["run_name"].strip(),
+                recipe=about["recipe"],
+                note=about["note"],
+                parent_id=int(about["parent"]) if about["parent"] else None,
+            )
+    except Refused as refusal:
+        errors = {**filled.errors, "run_name": str(refusal)}
+        return show(request, Filled(filled.values, None, errors), about, status_code=422)
+    return RedirectResponse(f"/runs/{run_id}", 303)
+
+
+@router.post("/runs/new/check")
+async def check(request: Request) -> JSONResponse:
+    """Errors by field, and the panel beside the form, for what is filled in so far."""
+    from anyio import to_thread
+
+    filled, about = split(await request.form(max_fields=MOST_FIELDS))
+    return await to_thread.run_sync(lambda: checked(filled, about))
+
+
+def checked(filled: Filled, about: dict[str, str]) -> JSONResponse:
+    panel = JINJA.get_template("new_run/panel.html").render(**told(filled, about))
+    return JSONResponse({"errors": dict(filled.errors), "panel": panel})
+
+
+def split(form: FormData) -> tuple[Filled, dict[str, str]]:
+    """The config's fields, and what is said about the run."""
+    items = form.multi_items()
+    about = {name: str(form.get(name, "")) for name in ABOUT}
+    filled = forms.of_items((name, value) for name, value in items if name not in ABOUT)
+    problems = about_problems(about)
+    return Filled(
+        filled.values, None if problems else filled.config, {**filled.errors, **problems}
+    ), about
+
+
+def about_problems(about: dict[str, str]) -> dict[str, str]:
+    found = {}
+    if problem := name_problem(about["run_name"].strip()):
+        found["run_name"] = problem
+    if len(about["note"]) > 10_000:
+        found["note"] = "at most 10,000 characters"
+    if about["parent"] and not about["parent"].isdigit():
+        found[forms.WHOLE] = "the run to clone is no number"
+    return found
+
+
+def show(
+    request: Request, filled: Filled, about: dict[str, str], status_code: int = 200
+) -> HTMLResponse:
+    return render(
+        request,
+        "new_run.html",
+        status_code,
+        about=about,
+        recipes=RECIPES,
+        forms=forms,
+        **told(filled, about),
+    )
+
+
+def told(filled: Filled, about: dict[str, str]) -> dict[str, Any]:
+    """What the panel says: sizes and steps, the layers, and the same run for programs."""
+    if filled.config is None:
+        return {"filled": filled, "facts": None, "programs": None}
+    return {
+        "filled": filled,
+        "facts": facts(filled.config),
+        "programs": for_programs(filled.config, about),
+    }
+
+
+def for_programs(config: RunConfig, about: dict[str, str]) -> dict[str, str]:
+    """The same run as JSON, as a command, and as a request."""
+    data = config.model_dump(mode="json")
+    text = orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+    body = {"config": data, "name": about["run_name"], "note": about["note"]}
+    request = orjson.dumps({key: value for key, value in body.items() if value}).decode()
+    return {
+        "JSON": text,
+        "Command line": f"cat > run.json <<'END'\n{text}\nEND\ntricklab train run.json",
+        "curl": "curl -X POST http://127.0.0.1:8321/api/v1/runs \\\n"
+        f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(request)}",
+    }

@@ -1,0 +1,155 @@
+"""RunPage: one run, in tabs with addresses of their own."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Connection
+
+from app import queue
+from app.config_view import config_rows
+from app.connections import Reading, Reference
+from app.missing import NotThere
+from app.mosaic import mosaic_png
+from app.pages.templates import render
+from app.run_view import find_run, runs_by_id
+from trainer.anatomy import LayerFacts, model_anatomy
+from trainer.config import RunConfig
+from trainer.recipes import RECIPES
+from trainer.store.reader import list_checkpoints, list_layer_outputs, read_log, read_probe_input
+
+router = APIRouter(prefix="/runs/{run}")
+
+TABS = {
+    "curves": "Curves",
+    "layers": "Layers",
+    "evidence": "Evidence",
+    "log": "Log",
+    "config": "Config",
+    "environment": "Environment",
+}
+LOG_TAIL = 400_000
+"""Characters of a log that its page shows at once; the API has all of it."""
+
+
+@router.get("")
+def curves(
+    request: Request,
+    run: Reference,
+    connection: Reading,
+    smoothing: Annotated[float, Query(ge=0, lt=1)] = 0,
+    x: Annotated[str, Query(pattern="^(step|epoch|time)$")] = "step",
+    scale: Annotated[str, Query(pattern="^(linear|log)$")] = "linear",
+) -> HTMLResponse:
+    found = find_run(connection, run)
+    chosen = {"smoothing": smoothing, "x": x, "scale": scale}
+    return show(request, found, "curves", chosen=chosen)
+
+
+@router.get("/header")
+def header(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
+    """The part of every tab that changes while the run goes on."""
+    return render(request, "run/header.html", run=find_run(connection, run))
+
+
+@router.get("/layers")
+def layers(
+    request: Request,
+    run: Reference,
+    connection: Reading,
+    layer: Annotated[str, Query(max_length=300)] = "",
+) -> HTMLResponse:
+    found = find_run(connection, run)
+    recorded = recorded_layers(connection, found["id"])
+    tree = layer_tree(found)
+    names = list(recorded)
+    if layer and names and layer not in recorded:
+        raise NotThere(f"layer {layer} was not recorded; there are: {', '.join(names)}")
+    first_maps = next((name for name in names if len(recorded[name]["shape"]) > 2), None)
+    return show(
+        request,
+        found,
+        "layers",
+        tree=tree,
+        recorded=recorded,
+        layer=layer or first_maps or (names[0] if names else ""),
+    )
+
+
+def recorded_layers(connection: Connection, run_id: int) -> dict[str, dict[str, Any]]:
+    """Every layer with outputs: its shapes and the steps there are."""
+    layers: dict[str, dict[str, Any]] = {}
+    for row in list_layer_outputs(connection, run_id):
+        if row.call:
+            continue
+        facts = {"shape": row.shape, "full_shape": row.full_shape, "steps": []}
+        layers.setdefault(row.layer, facts)["steps"].append(row.step)
+    return layers
+
+
+def layer_tree(run: dict[str, Any]) -> tuple[LayerFacts, ...]:
+    config = RunConfig.model_validate(run["config"])
+    return model_anatomy(config.model, config.task.facts())
+
+
+@router.get("/probe/{example}.png")
+def probe_picture(
+    run: Reference, example: Annotated[int, Path(ge=0, lt=1000)], connection: Reading
+) -> Response:
+    """One of the examples whose layer outputs are kept, as a picture."""
+    stored = read_probe_input(connection, queue.find(connection, run))
+    if stored is None or example >= len(stored.quantised):
+        raise NotThere(f"run {run} kept no probe example {example}")
+    picture = mosaic_png(stored.quantised[example])
+    return Response(picture, media_type="image/png", headers={"Cache-Control": "max-age=300"})
+
+
+@router.get("/evidence")
+def evidence(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
+    return show(request, find_run(connection, run), "evidence")
+
+
+@router.get("/log")
+def log(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
+    found = find_run(connection, run)
+    chunks = read_log(connection, found["id"])
+    text = "".join(chunk.text for chunk in chunks)
+    return show(
+        request,
+        found,
+        "log",
+        text=text[-LOG_TAIL:],
+        cut=len(text) > LOG_TAIL,
+        last=chunks[-1].number if chunks else -1,
+        events=queue.events(connection, found["id"]),
+    )
+
+
+@router.get("/config")
+def config(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
+    """The config, and where it differs from the run it was cloned from or its recipe."""
+    found = find_run(connection, run)
+    origin, before = origin_of(connection, found)
+    configs = [found["config"]] + ([before] if before is not None else [])
+    return show(request, found, "config", rows=config_rows(configs), origin=origin)
+
+
+def origin_of(connection: Connection, run: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    if run["parent_id"] is not None:
+        parent = runs_by_id(connection, [run["parent_id"]])[0]
+        return f"run {parent['id']}, {parent['name']}", parent["config"]
+    if run["recipe"] in RECIPES:
+        return f"recipe {run['recipe']}", RECIPES[run["recipe"]].config.model_dump(mode="json")
+    return "", None
+
+
+@router.get("/environment")
+def environment(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
+    found = find_run(connection, run)
+    return show(
+        request, found, "environment", checkpoints=list_checkpoints(connection, found["id"])
+    )
+
+
+def show(request: Request, run: dict[str, Any], tab: str, **context: Any) -> HTMLResponse:
+    return render(request, f"run/{tab}.html", run=run, tab=tab, tabs=TABS, **context)

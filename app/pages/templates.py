@@ -1,0 +1,196 @@
+"""Templates: the Jinja environment of the pages, with how numbers and times are written."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from app.assets import asset
+from app.forms import Input
+from app.settings import ROOT
+
+RUN_COLOURS = 10
+"""How many colours the cycle of run colours has; see static/style.css."""
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number with so many significant digits; non-finite ones by name, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if value == 0:
+        return "0"
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e6):
+        return f"{int(value):,}".replace(",", " ")
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+def share(value: Any) -> str:
+    """A share of 1 as a percentage with two decimals."""
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return number(value)
+    return f"{value * 100:.2f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: 3 min 12 s."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def size(count: float | None) -> str:
+    """Bytes in SI units."""
+    if count is None or not math.isfinite(count):
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{number(float(count))} {unit}"
+        count /= 1000
+    return f"{number(float(count))} TB"
+
+
+def moment(at: float | None) -> Markup:
+    """A Unix time as how long ago it was, with the full date to hover over."""
+    if at is None:
+        return Markup("–")
+    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    full = datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(stamp, full, ago(at))
+
+
+def ago(at: float) -> str:
+    passed = time.time() - at
+    if passed < 45:
+        return "just now"
+    for length, unit in ((60, "min"), (3600, "h"), (86_400, "d")):
+        if passed < length * {"min": 60, "h": 24, "d": 30}[unit]:
+            return f"{round(passed / length)} {unit} ago"
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d")
+
+
+def colour(run_id: int) -> int:
+    """The place of a run in the colour cycle, the same everywhere and for ever."""
+    return run_id % RUN_COLOURS
+
+
+def told(value: Any) -> str:
+    """A value of a config or of evidence in words."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(told, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {told(each)}" for key, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def written(value: float | None, kind: str) -> str:
+    """A value as number, share, duration or size."""
+    return WRITERS[kind](value)
+
+
+WRITERS: Mapping[str, Callable[[Any], str]] = {
+    "number": number,
+    "share": share,
+    "duration": duration,
+    "size": size,
+}
+
+
+def change(value: float, kind: str) -> str:
+    """A difference, with its sign."""
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    if kind == "share":
+        return f"{sign}{abs(value) * 100:.2f} points"
+    return sign + written(abs(value), kind)
+
+
+def range_of(field: Input) -> str:
+    """The bounds of a number in words."""
+    lowest, highest = field.attributes.get("min"), field.attributes.get("max")
+    if lowest is None or highest is None:
+        return "" if lowest is None else f"from {lowest:g}"
+    return f"from {lowest:g} to {highest:g}"
+
+
+def without(runs: Sequence[Mapping[str, Any]], left_out: Mapping[str, Any]) -> str:
+    """The numbers of the other runs, with commas between."""
+    return ",".join(str(run["id"]) for run in runs if run["id"] != left_out["id"])
+
+
+def query_of(request: Request) -> Callable[..., str]:
+    """Writes the query of this page's address with some parameters changed; None takes one away."""
+
+    def query_with(**changes: Any) -> str:
+        kept = [
+            (key, value) for key, value in request.query_params.multi_items() if key not in changes
+        ]
+        set_now = [(key, str(value)) for key, value in changes.items() if value is not None]
+        query = urlencode(kept + set_now)
+        return f"?{query}" if query else ""
+
+    return query_with
+
+
+def environment() -> Environment:
+    jinja = Environment(
+        loader=FileSystemLoader(ROOT / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {
+        "number": number,
+        "share": share,
+        "duration": duration,
+        "size": size,
+        "moment": moment,
+        "colour": colour,
+        "told": told,
+        "written": written,
+        "change": change,
+        "range": range_of,
+    }
+    jinja.globals |= {
+        "asset": lambda name: asset(name).address,
+        "static": lambda path: f"/static/{path}",
+        "without": without,
+    }
+    return jinja
+
+
+JINJA = environment()
+
+
+def render(request: Request, template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
+    """A page from its template."""
+    page = JINJA.get_template(template).render(
+        request=request, query_with=query_of(request), **context
+    )
+    return HTMLResponse(page, status_code)

@@ -1,0 +1,184 @@
+"""RunView: runs as pages, the API and the command line show them, read with two queries."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, Select, Text, and_, func, or_, select, type_coerce
+from sqlalchemy.sql.elements import ColumnElement
+
+from app import queue
+from app.missing import RunMissing
+from app.models import Status, runs
+from trainer.store.reader import list_series
+from trainer.store.tables import series
+
+Metrics = Mapping[str, Mapping[str, Any]]
+
+SORTS = {
+    "number": runs.c.id,
+    "name": runs.c.name,
+    "status": runs.c.status,
+    "recipe": runs.c.recipe,
+    "seconds": runs.c.train_seconds,
+    "val_accuracy": None,
+    "val_loss": None,
+}
+"""Columns a list can be sorted by; None is the last value of the metric of that name."""
+
+Sort = Literal["number", "name", "status", "recipe", "seconds", "val_accuracy", "val_loss"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A run's place in a sorted list: the value it is sorted by (None: it has none), its number."""
+
+    value: str | float | None
+    run_id: int
+
+
+@dataclass(frozen=True)
+class RunQuery:
+    """Which runs, in which order."""
+
+    status: Status | None = None
+    text: str = ""
+    sort: Sort = "number"
+    descending: bool = True
+    limit: int = 50
+    offset: int = 0
+    after: Position | None = None
+    """Only runs that come later in the order: where the next page begins."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        wanted: list[ColumnElement[bool]] = []
+        if self.status:
+            wanted.append(runs.c.status == self.status)
+        return wanted + [mentions(word) for word in self.text.split()]
+
+    def rows(self) -> Select[Any]:
+        query, column = select(runs), SORTS[self.sort]
+        if column is None:
+            metric = and_(
+                series.c.run_id == runs.c.id, series.c.layer == "", series.c.name == self.sort
+            )
+            query, column = query.outerjoin(series, metric), series.c.last
+        if self.after is not None:
+            query = query.where(self.follows(column, self.after))
+        # runs without the metric come last, whichever way the others are sorted
+        order = (column.is_(None), column.desc() if self.descending else column.asc(), runs.c.id)
+        query = query.where(*self.conditions()).order_by(*order)
+        return query.limit(self.limit).offset(self.offset)
+
+    def follows(self, column: ColumnElement[Any], position: Position) -> ColumnElement[bool]:
+        """What comes after a position in the order of `rows`."""
+        later = runs.c.id > position.run_id
+        if position.value is None:
+            return and_(column.is_(None), later)
+        value = position.value
+        beyond = column < value if self.descending else column > value
+        return or_(beyond, and_(column == value, later), column.is_(None))
+
+    def position(self, run: Mapping[str, Any]) -> Position:
+        """Where a run, as `view` gives it, stands in the order."""
+        column = SORTS[self.sort]
+        if column is not None:
+            return Position(run[column.name], run["id"])
+        value = run["metrics"].get(self.sort, {}).get("last", math.nan)
+        return Position(None if math.isnan(value) else value, run["id"])
+
+
+def mentions(word: str) -> ColumnElement[bool]:
+    """Whether a word is in a run's name, recipe or note, or begins the name of a config's part."""
+    config = type_coerce(runs.c.config, Text)
+    return or_(
+        *(c.icontains(word, autoescape=True) for c in (runs.c.name, runs.c.recipe, runs.c.note)),
+        config.icontains(f'"name": "{word}', autoescape=True),
+    )
+
+
+def list_runs(connection: Connection, query: RunQuery) -> list[dict[str, Any]]:
+    """The runs of a query, each as `view` gives it."""
+    rows = connection.execute(query.rows()).all()
+    metrics = metrics_of(connection, [row.id for row in rows])
+    return [view(row, metrics[row.id]) for row in rows]
+
+
+def count_runs(connection: Connection, query: RunQuery) -> int:
+    """How many runs a query has on all its pages."""
+    counted = select(func.count()).select_from(runs).where(*query.conditions())
+    return connection.execute(counted).scalar_one()
+
+
+def find_run(connection: Connection, reference: str) -> dict[str, Any]:
+    """One run by number or name. Raises RunMissing."""
+    return runs_by_id(connection, [queue.find(connection, reference)])[0]
+
+
+def runs_by_id(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """These runs, in this order. Raises RunMissing for the first that is not there."""
+    found = {row.id: row for row in connection.execute(select(runs).where(runs.c.id.in_(ids)))}
+    for run_id in ids:
+        if run_id not in found:
+            raise RunMissing(run_id)
+    metrics = metrics_of(connection, ids)
+    return [view(found[run_id], metrics[run_id]) for run_id in ids]
+
+
+def metrics_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Summaries of every metric of these runs: run -> name -> summary."""
+    metrics: dict[int, dict[str, Any]] = defaultdict(dict)
+    for row in list_series(connection, ids):
+        metrics[row.run_id][row.name] = summary(row)
+    return metrics
+
+
+def summary(row: Row[Any]) -> dict[str, Any]:
+    """A series without its points."""
+    left_out = {"id", "run_id"}
+    return {key: value for key, value in row._mapping.items() if key not in left_out}
+
+
+def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
+    """A run as everybody shows it: its row, what follows from it, and its metrics."""
+    shown = {
+        key: value
+        for key, value in row._mapping.items()
+        if key in runs.c and key not in ("fence", "request_key")
+    }
+    status = Status(row.status)
+    return shown | {
+        "status_meaning": status.meaning,
+        "progress": progress(row),
+        "seconds_left": seconds_left(row),
+        "tricks": [trick["name"] for trick in row.config["tricks"]],
+        "metrics": metrics,
+    }
+
+
+def progress(row: Row[Any]) -> float | None:
+    """The share of its steps that a run has done; None before the number is known."""
+    if row.status == Status.FINISHED:
+        return 1.0
+    if not row.total_steps:
+        return None
+    return min(1.0, float(row.step / row.total_steps))
+
+
+def seconds_left(row: Row[Any]) -> float | None:
+    """At the pace so far; None where nothing is known, or nothing is left."""
+    if row.status != Status.RUNNING or not row.total_steps or not row.step:
+        return None
+    seconds = (row.total_steps - row.step) * seconds_per_step(row)
+    if (budget := row.config["budget"]["seconds"]) is not None:
+        seconds = min(seconds, budget - row.train_seconds)
+    return float(max(0.0, seconds))
+
+
+def seconds_per_step(row: Row[Any]) -> Any:
+    """All that passed since the start, evaluation included; only training for a resumed run."""
+    passed = time.time() - row.started_at if row.attempt == 1 else row.train_seconds
+    return passed / row.step

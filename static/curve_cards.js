@@ -1,0 +1,167 @@
+// Cards with curves: fetched as wide as they are shown, with one zoom and one crosshair for all.
+import { draw, colour } from "./charts.js";
+import { paced } from "./live.js";
+
+const MOST_POINTS = 1500;
+
+/** What a chart draws for a value that JSON spells as a string: a gap. */
+const drawable = (values) => values.map((value) => (typeof value === "number" ? value : null));
+
+export class CurveCards {
+  /** `how` says which runs, and for a curve: its card, label, colour, steps per epoch, best end. */
+  constructor(place, how) {
+    this.place = place;
+    this.how = how;
+    this.curves = [];
+    this.zoom = readZoom();
+    this.controls = document.getElementById("controls");
+    this.update = paced(() => this.fetch(), 250);
+    this.controls.addEventListener("input", (event) => this.choose(event));
+    this.controls.addEventListener("submit", (event) => event.preventDefault());
+    document.getElementById("reset-zoom").addEventListener("click", () => this.setZoom(null));
+    this.update();
+  }
+
+  get chosen() {
+    return Object.fromEntries(new FormData(this.controls));
+  }
+
+  choose(event) {
+    const { smoothing, x, scale } = this.chosen;
+    document.getElementById("smoothing-value").textContent = smoothing;
+    setQuery({ smoothing: Number(smoothing) ? smoothing : null, x: x === "step" ? null : x, scale: scale === "linear" ? null : scale });
+    if (event.target.name === "smoothing") this.update();
+    else {
+      // a zoom in steps means nothing in seconds
+      if (event.target.name === "x") this.setZoom(null);
+      this.draw();
+    }
+  }
+
+  async fetch() {
+    const width = this.place.querySelector(".chart").clientWidth * devicePixelRatio;
+    const query = new URLSearchParams({
+      runs: this.how.runs.join(","),
+      points: Math.max(200, Math.min(MOST_POINTS, Math.round(width))),
+      smoothing: this.chosen.smoothing,
+    });
+    if (this.how.names) query.set("names", this.how.names.join(","));
+    const response = await fetch(`/api/v1/curves?${query}`);
+    if (!response.ok) throw new Error((await response.json()).detail);
+    this.curves = (await response.json()).curves;
+    await this.draw();
+  }
+
+  async draw() {
+    for (const card of this.place.querySelectorAll("[data-metric]")) {
+      const own = this.curves.filter((curve) => this.how.cardOf(curve) === card.dataset.metric);
+      if (!own.length) {
+        const waiting = card.querySelector(".waiting");
+        if (waiting && this.curves.length) waiting.textContent = "Nothing was recorded";
+        continue;
+      }
+      this.sayBest(card, own);
+      const chart = await draw(card.querySelector(".chart"), () => this.figure(own));
+      this.link(chart);
+    }
+  }
+
+  figure(curves) {
+    const { smoothing, x, scale } = this.chosen;
+    const traces = curves.flatMap((curve) => this.traces(curve, Number(smoothing), x));
+    return {
+      traces,
+      layout: {
+        uirevision: `${x} ${this.zoom}`,
+        showlegend: curves.length > 1 && curves.length <= 12,
+        xaxis: { title: { text: { step: "step", epoch: "epoch", time: "seconds of training" }[x] }, ...(this.zoom ? { range: [...this.zoom], autorange: false } : { autorange: true }) },
+        yaxis: { type: scale, exponentformat: "power", ...(scale === "log" ? { dtick: "D2" } : {}) },
+      },
+    };
+  }
+
+  traces(curve, smoothing, x) {
+    const places = this.places(curve, x);
+    const line = { color: this.how.colour(curve), width: 1.8, dash: this.how.dash?.(curve) ?? "solid" };
+    const name = this.how.label(curve);
+    // a handful of points is easier to see with its dots
+    const mode = curve.steps.length < 40 ? "lines+markers" : "lines";
+    const shown = { type: "scatter", x: places, y: drawable(smoothing ? curve.smoothed : curve.values), name, mode, line, marker: { size: 5, color: line.color }, connectgaps: false, hovertemplate: "%{y:.4g}" };
+    const found = [shown];
+    if (smoothing) {
+      found.unshift({ ...shown, y: drawable(curve.values), mode: "lines", opacity: 0.25, showlegend: false, hoverinfo: "skip", hovertemplate: null });
+    }
+    const best = this.bestPoint(curve, places);
+    if (best) found.push(best);
+    return found;
+  }
+
+  places(curve, x) {
+    if (x === "time") return curve.times;
+    const perEpoch = x === "epoch" ? this.how.stepsPerEpoch(curve) : 1;
+    return perEpoch ? curve.steps.map((step) => step / perEpoch) : curve.steps;
+  }
+
+  bestPoint(curve, places) {
+    const end = this.how.best(curve);
+    if (!end || typeof curve[end] !== "number") return null;
+    const index = curve.steps.indexOf(curve[`${end}_step`]);
+    if (index < 0) return null;
+    return { type: "scatter", x: [places[index]], y: [curve[end]], mode: "markers", name: "best", showlegend: false, hoverinfo: "skip", marker: { symbol: "circle-open", size: 11, color: colour("--text"), line: { width: 2 } } };
+  }
+
+  sayBest(card, curves) {
+    const place = card.querySelector(".best");
+    const curve = curves.find((one) => this.how.best(one));
+    if (!place || !curve) return;
+    const end = this.how.best(curve);
+    if (typeof curve[end] === "number") place.textContent = `best test ${curve[end].toPrecision(4)} at step ${curve[`${end}_step`]}`;
+  }
+
+  /** Zooming one card zooms all. */
+  link(chart) {
+    if (chart.isLinked) return;
+    chart.isLinked = true;
+    chart.on("plotly_relayout", (change) => {
+      if (change["xaxis.autorange"]) this.setZoom(null);
+      else if (change["xaxis.range[0]"] !== undefined) this.setZoom([change["xaxis.range[0]"], change["xaxis.range[1]"]]);
+    });
+    chart.on("plotly_hover", ({ xvals }) => this.point(chart, xvals?.[0]));
+    chart.on("plotly_unhover", () => this.point(chart, null));
+  }
+
+  /** The crosshair of one card on the others. */
+  point(from, x) {
+    // the other charts report their hover too
+    if (this.isPointing) return;
+    this.isPointing = true;
+    for (const chart of this.place.querySelectorAll(".chart.js-plotly-plot")) {
+      if (chart === from) continue;
+      if (x === null || x === undefined) Plotly.Fx.unhover(chart);
+      else Plotly.Fx.hover(chart, { xval: x }, ["xy"]);
+    }
+    this.isPointing = false;
+  }
+
+  setZoom(range) {
+    if (String(range) === String(this.zoom)) return;
+    this.zoom = range;
+    setQuery({ zoom: range ? range.map((value) => Number(value).toPrecision(6)).join("_") : null });
+    this.draw();
+  }
+}
+
+function readZoom() {
+  const parts = (new URLSearchParams(location.search).get("zoom") ?? "").split("_").map(Number);
+  return parts.length === 2 && parts.every(Number.isFinite) ? parts : null;
+}
+
+/** Keep what is chosen in the address, so that it can be copied, sent and reloaded. */
+export function setQuery(changes) {
+  const address = new URL(location.href);
+  for (const [key, value] of Object.entries(changes)) {
+    if (value === null) address.searchParams.delete(key);
+    else address.searchParams.set(key, value);
+  }
+  history.replaceState(null, "", address);
+}

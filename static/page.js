@@ -1,0 +1,37 @@
+// What every page does: the theme switch, the keyboard, times that stay true, the connection line.
+import "./keyboard.js";
+
+const root = document.documentElement;
+
+function show(theme) {
+  root.dataset.theme = theme;
+  document.dispatchEvent(new CustomEvent("theme"));
+}
+
+document.getElementById("theme").addEventListener("click", () => {
+  const theme = root.dataset.theme === "dark" ? "light" : "dark";
+  localStorage.setItem("theme", theme);
+  show(theme);
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
+  if (!localStorage.getItem("theme")) show(event.matches ? "dark" : "light");
+});
+
+const STEPS = [[60, "min", 3600], [3600, "h", 86400], [86400, "d", 30 * 86400]];
+
+function ago(seconds) {
+  if (seconds < 45) return "just now";
+  const step = STEPS.find(([, , limit]) => seconds < limit);
+  return step ? `${Math.round(seconds / step[0])} ${step[1]} ago` : null;
+}
+
+setInterval(() => {
+  for (const time of document.querySelectorAll("time")) {
+    const text = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+    if (text && text !== time.textContent) time.textContent = text;
+  }
+}, 15000);
+
+document.addEventListener("connection", ({ detail }) => {
+  document.getElementById("connection").hidden = detail.connected;
+});

@@ -1,0 +1,12 @@
+// The head of a run's page, kept up to date on every tab.
+import { refresh } from "./fragments.js";
+import { follow, paced } from "./live.js";
+
+const header = document.getElementById("run-header");
+const update = paced(() => refresh(header), 500);
+
+// the other scripts of the page hear the news from here: one stream per page
+follow([header.dataset.run], (run) => {
+  update();
+  document.dispatchEvent(new CustomEvent("run", { detail: run }));
+});
