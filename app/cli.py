@@ -80,6 +80,7 @@ def worker(
     from app.worker import run_worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     run_worker(Settings(), device, until_orphaned=until_orphaned)
 
 

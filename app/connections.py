@@ -11,8 +11,8 @@ from app.names import Storable
 from app.settings import Settings
 from trainer.store.database import reading, writing
 
-READERS = 10
-"""Requests that read at the same time: fewer than the engine has connections."""
+READERS, WRITERS = 8, 4
+"""Requests at the database at the same time: together fewer than the engine has connections."""
 
 
 def the_engine(request: Request) -> Engine:
@@ -39,7 +39,7 @@ def write(engine: Annotated[Engine, Depends(the_engine)]) -> Iterator[Connection
 # Those over the limit wait without a thread; otherwise they could take every thread while they
 # wait for a connection or the lock, and leave none to whoever has it.
 Reading = Annotated[Connection, Depends(read, scope="function", max_concurrency=READERS)]
-Writing = Annotated[Connection, Depends(write, scope="function", max_concurrency=1)]
+Writing = Annotated[Connection, Depends(write, scope="function", max_concurrency=WRITERS)]
 AnEngine = Annotated[Engine, Depends(the_engine)]
 TheSettings = Annotated[Settings, Depends(the_settings)]
 Reference = Annotated[str, Path(max_length=200, description="Number or name of a run."), Storable]

@@ -1,11 +1,12 @@
 """The web application: the gate, the API, the pages, the assets."""
 
-import threading
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
@@ -41,9 +42,11 @@ class OwnFiles(StaticFiles):
 @asynccontextmanager
 async def opened(app: FastAPI) -> AsyncIterator[None]:
     # the first shapes on the meta device take seconds of imports: better now than in a request
-    threading.Thread(target=facts, args=(RunConfig(),), name="warm-up", daemon=True).start()
+    warm_up = asyncio.create_task(to_thread.run_sync(facts, RunConfig()))
     yield
     await app.state.live.end()
+    # a thread in the middle of imports makes the process abort as it ends
+    await warm_up
     app.state.engine.dispose()
 
 

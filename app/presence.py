@@ -6,7 +6,8 @@ import platform
 import threading
 from types import TracebackType
 
-from sqlalchemy import Engine, insert, update
+import psutil
+from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import queue
@@ -71,9 +72,24 @@ class Presence:
 
 
 def end_predecessors(engine: Engine, device: str) -> None:
-    """Close the rows of earlier workers on this device; only for who holds the device's lock."""
-    here = (workers.c.host == platform.node()) & (workers.c.device == device)
+    """Close the rows of dead workers on this device; only for who holds the device's lock.
+
+    Whoever trains in a terminal has no lock and lives: such a run is not to be taken away.
+    """
+    c = workers.c
+    query = select(c.id, c.process, c.started_at).where(
+        c.host == platform.node(), c.device == device, c.ended_at.is_(None)
+    )
     with writing(engine) as connection:
-        connection.execute(
-            update(workers).where(here, workers.c.ended_at.is_(None)).values(ended_at=queue.now())
-        )
+        rows = connection.execute(query).all()
+        dead = [row.id for row in rows if not is_alive(row.process, row.started_at)]
+        connection.execute(update(workers).where(c.id.in_(dead)).values(ended_at=queue.now()))
+
+
+def is_alive(process: int, since: float) -> bool:
+    """Whether that process runs, and is not another that got its number later."""
+    try:
+        found = psutil.Process(process)
+        return found.status() != psutil.STATUS_ZOMBIE and found.create_time() <= since
+    except psutil.NoSuchProcess:
+        return False

@@ -26,6 +26,8 @@ POLL_SECONDS = 0.1
 WATCH_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 """How long a run that was asked to cancel has to do so before its processes are killed."""
+ENDING_SECONDS = 2.0
+"""How long a process may take to end after its run was concluded."""
 
 
 class Worker:
@@ -42,7 +44,7 @@ class Worker:
     def work(self) -> None:
         """Work until told to stop. Raises Refused when the device has a worker already."""
         with DeviceLock(self.settings.folder, self.device):
-            # the lock was free, so whoever held this device before is dead
+            # the lock was free, so whoever held it before is dead
             end_predecessors(self.engine, self.device)
             with Presence(self.engine, self.device, self.settings.lease_seconds) as presence:
                 log.info("worker %d works on %s", presence.worker_id, self.device)
@@ -83,9 +85,11 @@ class Worker:
         try:
             self.watch(claim, process)
         except ClaimLost as lost:
-            log.warning("%s", lost)
-            process.kill()
-            process.wait(GRACE_SECONDS)
+            # mostly the run has just concluded itself, and its process is about to end
+            if not process.wait(ENDING_SECONDS):
+                log.warning("%s", lost)
+                process.kill()
+                process.wait(GRACE_SECONDS)
         process.finish_listening()
         run_log.flush()
         self.settle(claim, process.death, run_log.last_line)

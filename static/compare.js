@@ -1,7 +1,8 @@
 // The curves of several runs, overlaid, one colour per run.
 import { CurveCards } from "./curve_cards.js";
 import { colour } from "./charts.js";
-import { follow } from "./live.js";
+import { refresh } from "./fragments.js";
+import { follow, paced } from "./live.js";
 
 const place = document.getElementById("curves");
 const runs = new Map(
@@ -26,9 +27,14 @@ const cards = new CurveCards(place, {
   best: () => null,
 });
 
-const versions = new Map();
+const tables = ["legend", "results"].map((id) => document.getElementById(id));
+const updateTables = paced(() => Promise.all(tables.map((table) => refresh(table, location.search))), 500);
+
+const seen = new Map();
 follow([...runs.keys()], (run) => {
   runs.get(run.id).stepsPerEpoch = run.steps_per_epoch;
-  if (versions.get(run.id) !== run.version) cards.update();
-  versions.set(run.id, run.version);
+  const before = seen.get(run.id);
+  seen.set(run.id, run);
+  if (before?.version !== run.version) cards.update();
+  if (before && before.status !== run.status) updateTables();
 });

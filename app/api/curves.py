@@ -99,7 +99,6 @@ def with_points(row: Row[Any], points: Points) -> dict[str, Any]:
     return {
         "run": row.run_id,
         **summary(row),
-        # the summary's count of points gives way to none of the columns
         "steps": points.steps,
         "values": column(points.values),
         "times": points.times,

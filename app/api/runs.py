@@ -91,7 +91,9 @@ def possible(new: NewRun) -> NewRun:
 def create(
     new: Annotated[NewRun, Depends(possible)],
     connection: Writing,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+    idempotency_key: Annotated[
+        str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)
+    ] = None,
 ) -> Response:
     """Queue a run. The same Idempotency-Key twice gives the same run, queued once."""
     must_have_parent(connection, new.parent)

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/workers", tags=["workers"])
 def list_(connection: Reading, settings: TheSettings) -> Response:
     """Workers that have not ended, and the run each has in hand."""
     running = select(runs.c.worker_id, runs.c.id).where(runs.c.status == Status.RUNNING)
-    in_hand = dict(connection.execute(running).tuples().all())
+    in_hand = {row.worker_id: row.id for row in connection.execute(running)}
     rows = connection.execute(select(workers).where(workers.c.ended_at.is_(None))).all()
     alive_since = queue.now() - settings.lease_seconds
     return JsonResponse(

@@ -88,6 +88,9 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
     # a group of its own, so that killing it reaches its loader processes too
     os.setsid()
     die_with_parent()
+    threading.Thread(target=die_with_worker, name="lifeline", daemon=True).start()
+    # the fork server makes itself the way to start processes; each loader would load torch anew
+    multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
@@ -97,6 +100,17 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     train_claimed(claim, settings)
+
+
+def die_with_worker() -> None:
+    """Wait for the death of the worker, then end this process and its loaders.
+
+    To the kernel the parent is the fork server, which stays as long as one of its children does.
+    """
+    worker = multiprocessing.parent_process()
+    assert worker is not None
+    worker.join()
+    os.killpg(0, signal.SIGKILL)
 
 
 def listen(reader: Connection, on_output: Callable[[str], None]) -> None:

@@ -1,12 +1,13 @@
 """ComparePage: several runs side by side."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
+from sqlalchemy import Connection
 
 from app import queue
 from app.config_view import config_rows
@@ -43,33 +44,64 @@ OUTCOMES = {
 }
 
 
-@router.get("/compare")
-def page(
-    request: Request,
-    connection: Reading,
+@dataclass(frozen=True)
+class Compared:
+    """What the address says of the page."""
+
+    references: tuple[str, ...]
+    baseline: int | None
+    everything: bool
+    chosen: Mapping[str, Any]
+
+
+def compared(
     runs: Annotated[list[str], Query(max_length=MOST_RUNS)] = [],  # noqa: B006
     baseline: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     everything: bool = False,
     smoothing: Annotated[float, Query(ge=0, lt=1)] = 0,
     x: Annotated[str, Query(pattern="^(step|epoch|time)$")] = "step",
     scale: Annotated[str, Query(pattern="^(linear|log)$")] = "linear",
-) -> HTMLResponse:
-    """Curves overlaid, the results, and the rows of the configs that differ."""
-    references = [part for text in runs for part in text.split(",") if part]
+) -> Compared:
+    """Runs by number or name: ticked boxes send several, a short address has commas."""
+    references = tuple(part for text in runs for part in text.split(",") if part)
     if len(references) > MOST_RUNS:
         raise NotThere(f"at most {MOST_RUNS} runs can be compared; these are {len(references)}")
-    ids = list(dict.fromkeys(queue.find(connection, reference) for reference in references))
-    found = runs_by_id(connection, ids)
-    base = ids.index(baseline) if baseline in ids else 0
+    chosen = {"smoothing": smoothing, "x": x, "scale": scale}
+    return Compared(references, baseline, everything, chosen)
+
+
+Wanted = Annotated[Compared, Depends(compared)]
+
+
+@router.get("/compare")
+def page(request: Request, connection: Reading, wanted: Wanted) -> HTMLResponse:
+    """Curves overlaid, the results, and the rows of the configs that differ."""
+    return show(request, connection, wanted, "compare.html")
+
+
+@router.get("/compare/legend")
+def legend(request: Request, connection: Reading, wanted: Wanted) -> HTMLResponse:
+    return show(request, connection, wanted, "compare/legend.html")
+
+
+@router.get("/compare/results")
+def results(request: Request, connection: Reading, wanted: Wanted) -> HTMLResponse:
+    return show(request, connection, wanted, "compare/results.html")
+
+
+def show(request: Request, connection: Connection, wanted: Compared, template: str) -> HTMLResponse:
+    ids = [queue.find(connection, reference) for reference in wanted.references]
+    found = runs_by_id(connection, list(dict.fromkeys(ids)))
+    base = next((i for i, run in enumerate(found) if run["id"] == wanted.baseline), 0)
     return render(
         request,
-        "compare.html",
+        template,
         runs=found,
         baseline=base,
         outcomes=outcomes(found, base) if found else [],
         rows=config_rows([run["config"] for run in found]),
-        everything=everything,
-        chosen={"smoothing": smoothing, "x": x, "scale": scale},
+        everything=wanted.everything,
+        chosen=wanted.chosen,
     )
 
 

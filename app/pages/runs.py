@@ -86,8 +86,8 @@ def listed(connection: Connection, wanted: Shown, lease_seconds: float) -> dict[
 
 
 def status_counts(connection: Connection) -> dict[str, int]:
-    query = select(runs.c.status, func.count()).group_by(runs.c.status)
-    return dict(connection.execute(query).tuples().all())
+    query = select(runs.c.status, func.count().label("runs")).group_by(runs.c.status)
+    return {row.status: row.runs for row in connection.execute(query)}
 
 
 def workers_alive(connection: Connection, lease_seconds: float) -> int:
