@@ -47,6 +47,7 @@ function base() {
     margin: { l: 48, r: 12, t: 8, b: 36 },
     hovermode: "x unified",
     hoverlabel: { bgcolor: colour("--surface"), bordercolor: grid, font: { color: colour("--text"), size: 12 } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--dim"), activecolor: colour("--accent") },
     showlegend: false,
     uirevision: "same",
     xaxis: { ...axis, showspikes: true, spikemode: "across", spikethickness: 1, spikecolor: colour("--dim"), spikedash: "dot" },

@@ -74,8 +74,8 @@ export class CurveCards {
       layout: {
         uirevision: `${x} ${this.zoom}`,
         showlegend: curves.length > 1 && curves.length <= 12,
-        xaxis: { title: { text: { step: "step", epoch: "epoch", time: "seconds of training" }[x] }, ...(this.zoom ? { range: [...this.zoom], autorange: false } : { autorange: true }) },
-        yaxis: { type: scale, exponentformat: "power", ...(scale === "log" ? { dtick: "D2" } : {}) },
+        xaxis: { title: { text: { step: "step", epoch: "epoch", time: "seconds since the first step" }[x] }, ...(this.zoom ? { range: [...this.zoom], autorange: false } : { autorange: true }) },
+        yaxis: { type: scale, ...(scale === "log" ? { tickformat: "~g" } : {}) },
       },
     };
   }
@@ -97,9 +97,14 @@ export class CurveCards {
   }
 
   places(curve, x) {
-    if (x === "time") return curve.times;
+    if (x === "time") return curve.times.map((time) => time - this.began(curve.run));
     const perEpoch = x === "epoch" ? this.how.stepsPerEpoch(curve) : 1;
     return perEpoch ? curve.steps.map((step) => step / perEpoch) : curve.steps;
+  }
+
+  /** When the first point of a run was made, in Unix seconds. */
+  began(run) {
+    return Math.min(...this.curves.filter((one) => one.run === run).map((one) => one.times[0]));
   }
 
   bestPoint(curve, places) {
