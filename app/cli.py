@@ -11,7 +11,7 @@ import orjson
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from app.missing import RunMissing
@@ -40,9 +40,11 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Serve the pages and the API, with one worker beside."""
+    from app.server import must_be_trusted
     from app.server import serve as run_server
 
     settings = with_flags(host=host, port=port)
+    must_be_trusted(settings)
     migrate_database(settings)
     out.print(f"Tricklab: {address(settings)}", highlight=False)
     run_server(settings, worker_device=device if worker else None)
@@ -56,9 +58,11 @@ def demo(
 ) -> None:
     """Queue the sample comparison, once, and serve."""
     from app.samples import add_samples_once
+    from app.server import must_be_trusted
     from app.server import serve as run_server
 
     settings = with_flags(host=host, port=port)
+    must_be_trusted(settings)
     engine = migrate_database(settings)
     samples = add_samples_once(engine)
     if samples:
@@ -72,16 +76,16 @@ def demo(
 @app.command()
 def worker(
     device: Device = "auto",
-    until_orphaned: Annotated[
-        bool, typer.Option(hidden=True, help="End with the process that started this one.")
-    ] = False,
+    parent: Annotated[
+        int | None, typer.Option(hidden=True, help="End when this is no longer the parent process.")
+    ] = None,
 ) -> None:
     """Train queued runs on one device."""
     from app.worker import run_worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    run_worker(Settings(), device, until_orphaned=until_orphaned)
+    run_worker(Settings(), device, parent=parent)
 
 
 @app.command()
@@ -116,7 +120,8 @@ def recipes() -> None:
     """List the ready-made configs."""
     from trainer.recipes import RECIPES
 
-    table = Table("recipe", "what it is", "what it is for", box=None, header_style="dim")
+    columns = (Column("recipe", no_wrap=True), "what it is", "what it is for")
+    table = Table(*columns, box=None, header_style="dim")
     for recipe_name, recipe in RECIPES.items():
         table.add_row(recipe_name, recipe.title, recipe.purpose)
     out.print(table)
@@ -141,7 +146,8 @@ def runs(
     if as_json:
         print_json(found)
         return
-    columns = ("run", "name", "status", "step", "val_accuracy", "seconds", "reason")
+    name = Column("name", no_wrap=True)
+    columns = ("run", name, "status", "step", "val_accuracy", "seconds", "reason")
     table = Table(*columns, box=None, header_style="dim")
     for run in found:
         table.add_row(*map(shown, in_columns(run)))

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.catalogue import KINDS, documentation, name_of, summary_of
+from app.problems import message
 from trainer.check import check
 from trainer.config import Budget, Loader, Recording, RunConfig
 from trainer.part import Part
@@ -287,10 +288,10 @@ def by_field(errors: Sequence[Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for error in errors:
         place = field_of(error)
-        message = error["msg"].removeprefix("Value error, ")
+        said = message(error)
         if place == WHOLE and error["loc"]:
-            message = f"{'.'.join(map(str, error['loc']))}: {message}"
-        found[place] = f"{found[place]}; {message}" if place in found else message
+            said = f"{'.'.join(map(str, error['loc']))}: {said}"
+        found[place] = f"{found[place]}; {said}" if place in found else said
     return found
 
 

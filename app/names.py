@@ -57,4 +57,7 @@ def must_be_storable(text: str) -> str:
 
 
 Storable = AfterValidator(must_be_storable)
-RunName = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(must_be_usable)]
+Usable = AfterValidator(must_be_usable)
+RunName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Usable]
+NameOrNone = Annotated[str, StringConstraints(strip_whitespace=True), Usable]
+"""Empty where the lab is to make one up."""

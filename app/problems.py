@@ -94,7 +94,8 @@ def message(error: Any) -> str:
         case "union_tag_invalid":
             context = error["ctx"]
             return f"there is no {context['tag']!r}; there are: {context['expected_tags']}"
-    return str(error["msg"]).removeprefix("Value error, ")
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return said.partition(", unable to parse")[0]
 
 
 def echo(value: Any) -> Any:

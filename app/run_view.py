@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from app import queue
 from app.missing import RunMissing
 from app.models import Status, runs
+from trainer.config import RunConfig
 from trainer.store.reader import list_series
 from trainer.store.tables import series
 
@@ -154,6 +155,7 @@ def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
         "status_meaning": status.meaning,
         "progress": progress(row),
         "seconds_left": seconds_left(row),
+        "samples_per_second": samples_per_second(row),
         "tricks": [trick["name"] for trick in row.config["tricks"]],
         "metrics": metrics,
     }
@@ -182,3 +184,13 @@ def seconds_per_step(row: Row[Any]) -> Any:
     """All that passed since the start, evaluation included; only training for a resumed run."""
     passed = time.time() - row.started_at if row.attempt == 1 else row.train_seconds
     return passed / row.step
+
+
+def samples_per_second(row: Row[Any]) -> Any:
+    """Of the whole training, or of what is done of it; None before there is anything to tell."""
+    if row.result:
+        return row.result.get("samples_per_second")
+    if row.status != Status.RUNNING or not row.train_seconds or not row.steps_per_epoch:
+        return None
+    examples = RunConfig.model_validate(row.config).task.facts().train_examples
+    return row.step / row.steps_per_epoch * examples / row.train_seconds

@@ -100,6 +100,8 @@ def kept_worker(settings: Settings, device: str) -> Iterator[None]:
     over = threading.Event()
     keeper = threading.Thread(target=keep_worker, args=(settings, device, over), name="keeper")
     keeper.start()
+    # uvicorn, once closed, passes the signal on; its default would end this process right there
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
     finally:
@@ -133,7 +135,7 @@ def is_idle(settings: Settings) -> bool:
 
 def start_worker(settings: Settings, device: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "app", "worker", "--device", device, "--until-orphaned"],
+        [sys.executable, "-m", "app", "worker", "--device", device, f"--parent={os.getpid()}"],
         env={**os.environ, **settings.as_environment(), "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )

@@ -33,12 +33,13 @@ ENDING_SECONDS = 2.0
 class Worker:
     """One per device. Holds the device's lock while it lives."""
 
-    def __init__(self, settings: Settings, device: str, *, until_orphaned: bool = False) -> None:
+    def __init__(self, settings: Settings, device: str, *, parent: int | None = None) -> None:
         self.settings = settings
         self.device = device_name(device)
         self.engine: Engine = open_database(settings)
         self.executor = LocalExecutor(settings)
-        self.parent = os.getppid() if until_orphaned else None
+        # told, not asked of the system: the server may have died while this process was starting
+        self.parent = parent
         self.stopping = threading.Event()
 
     def work(self) -> None:
@@ -130,9 +131,9 @@ class Worker:
         log.info("run %d ended", claim.run_id)
 
 
-def run_worker(settings: Settings, device: str, *, until_orphaned: bool = False) -> None:
-    """A worker in this process, until SIGINT or SIGTERM."""
-    worker = Worker(settings, device, until_orphaned=until_orphaned)
+def run_worker(settings: Settings, device: str, *, parent: int | None = None) -> None:
+    """A worker in this process, until SIGINT, SIGTERM or the end of a parent that is named."""
+    worker = Worker(settings, device, parent=parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, worker.stop)
     worker.work()

@@ -11,6 +11,7 @@ const update = paced(async () => {
   const answer = await response.json();
   last = answer.last;
   if (answer.text) log.append(answer.text);
+  if (answer.more) update();
   if (toEnd.checked) log.scrollTop = log.scrollHeight;
 }, 500);
 

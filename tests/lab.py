@@ -1,23 +1,27 @@
 """A small lab for tests: a database in a folder, and runs trained in the test's own process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from sqlalchemy import Engine, Row, insert, select
 
 from app import queue
 from app.db import open_database
 from app.executors.training import train_claimed
-from app.models import runs, workers
+from app.models import Asked, runs, workers
 from app.queue import Claim
 from app.settings import Settings
 from trainer.config import RunConfig
+from trainer.loop import Progress
 from trainer.recipes import recipe
 from trainer.store.database import reading, writing
 from trainer.store.packing import Points
 from trainer.store.reader import find_series, read_points
+from trainer.watch import RunWatch
 
 
 @dataclass
@@ -57,6 +61,25 @@ class Lab:
         train_claimed(self.claim(run_id), self.settings)
         return run_id
 
+    def train_until(self, run_id: int, step: int) -> None:
+        """Claim a queued run and train it; paused by a person at exactly this step."""
+        claim = self.claim(run_id)
+        engine = self.engine
+
+        class Interrupted(RunWatch):
+            """Asked to pause between two steps, where the recorder would hear it a moment later."""
+
+            def is_to_end(self, progress: Progress) -> bool:
+                if progress.step >= step and not self.recorder.asked:
+                    with writing(engine) as connection:
+                        queue.ask(connection, run_id, Asked.PAUSE)
+                    self.recorder.asked = Asked.PAUSE
+                return super().is_to_end(progress)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("trainer.run.RunWatch", Interrupted)
+            train_claimed(claim, self.settings)
+
     def run(self, run_id: int) -> Row[Any]:
         with reading(self.engine) as connection:
             return connection.execute(select(runs).where(runs.c.id == run_id)).one()
@@ -67,10 +90,33 @@ class Lab:
             assert row is not None, f"run {run_id} has no series {name} {layer}"
             return read_points(connection, row.id)
 
+    def events(self, run_id: int) -> list[tuple[str, str]]:
+        """Kind and text of every event of a run, oldest first."""
+        with reading(self.engine) as connection:
+            return [(event.kind, event.text) for event in queue.events(connection, run_id)]
+
+
+def points_of(values: Sequence[float], first: int = 1, stride: int = 1) -> Points:
+    """Points with these values at even steps, eight a second."""
+    steps = first + stride * np.arange(len(values), dtype=np.int64)
+    return Points(steps, np.asarray(values, np.float64), 1.7e9 + steps / 8)
+
 
 def quick_config(**changes: Any) -> RunConfig:
     """The digits CNN for two epochs: under half a second."""
     return changed(recipe("digits-cnn").config, **{"budget": {"epochs": 2}, **changes})
+
+
+def tiny_config(**changes: Any) -> RunConfig:
+    """The digits CNN at its smallest, for four steps and without looking: a tenth of a second."""
+    tiny = {
+        "model": {"width": 2},
+        "loader": {"batch_size": 360},
+        "budget": {"epochs": 1},
+        "recording": {"layer_steps": "never"},
+        "threads": 1,
+    }
+    return changed(changed(recipe("digits-cnn").config, **tiny), **changes)
 
 
 def changed(config: RunConfig, **changes: Any) -> RunConfig:

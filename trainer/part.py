@@ -30,7 +30,7 @@ class Part(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def truth_is_no_number(cls, given: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
-        """JSON's true would pass for 1: pydantic takes it for a number, and text should stay one."""
+        """Refuses JSON's true where a number belongs: pydantic would take it for 1."""
         part = build(given)
         if isinstance(given, dict):
             errors = [

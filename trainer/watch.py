@@ -102,15 +102,14 @@ class RunWatch:
     def after_training(self, progress: Progress) -> None:
         """The last look, score and checkpoint; a cancelled run gets none of them."""
         self.step = progress.step
-        if self.end == "cancelled":
-            return
         if self.end == "finished":
             if self.evaluated_step != progress.step:
                 self.evaluate(progress)
             if self.probe.wants_end() and not self.probe.wants(progress.step):
                 self.look(progress.step)
         self.recorder.hand_over(progress.step, self.clock.train_seconds)
-        self.save(progress)
+        if self.end != "cancelled":
+            self.save(progress)
 
     def result(self) -> dict[str, Any]:
         """What the run came to, as JSON."""

@@ -15,7 +15,7 @@ from app.check import must_be_possible
 from app.connections import Reading, Reference, RunNumber, TheSettings, Writing
 from app.missing import RunMissing
 from app.models import Asked, Status
-from app.names import RunName, Storable
+from app.names import NameOrNone, RunName, Storable
 from app.problems import Invalid
 from app.remove import remove_run
 from app.run_view import RunQuery, Sort, count_runs, find_run, list_runs, runs_by_id
@@ -40,7 +40,7 @@ class NewRun(BaseModel):
     recipe: str = Field(
         "", max_length=100, description="A ready-made config; beside a config: where it came from."
     )
-    name: RunName = Field("", description="Made up if empty.")
+    name: NameOrNone = Field("", description="Made up if empty.")
     note: Note = ""
     priority: int = Field(
         0, ge=-1000, le=1000, strict=True, description="Higher ones are trained first."
@@ -71,7 +71,7 @@ class Change(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[RunName, Field(min_length=1)] | None = None
+    name: RunName | None = None
     note: Note | None = None
 
 

@@ -68,6 +68,7 @@ class Run(Shape):
     progress: float | None = Field(description="Share of the steps that is done.")
     train_seconds: float = Field(description="Training only: no evaluation, no recording.")
     seconds_left: float | None
+    samples_per_second: Number | None = Field(description="Training examples, while training.")
     device: str
     environment: Document | None
     result: Document | None

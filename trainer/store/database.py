@@ -21,12 +21,16 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
+    func,
     make_url,
+    select,
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeEngine
 
 BUSY_SECONDS = 30
+ALTERING = 0x7721C81AB
+"""A number of our own, under which PostgreSQL keeps the lock of whoever alters tables."""
 
 # names for constraints, so that a migration can speak of them on every database
 metadata = MetaData(
@@ -150,6 +154,8 @@ def altering(engine: Engine) -> Iterator[Connection]:
     """
     if engine.dialect.name != "sqlite":
         with engine.begin() as connection:
+            # one program at a time: those that start together would all create the same tables
+            connection.execute(select(func.pg_advisory_xact_lock(ALTERING)))
             yield connection
         return
     with engine.connect() as plain:

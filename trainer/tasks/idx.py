@@ -23,11 +23,10 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zero, kind, dimensions = struct.unpack_from(">HBB", content)
         shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+        # refuses sizes that are not those of what follows
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
         raise Refused(f"{path} is damaged ({error}); delete it and fetch it again") from error
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-    if zero != 0 or kind != UNSIGNED_BYTE or values.size != int(np.prod(shape)):
-        raise Refused(
-            f"{path} is no complete IDX file of unsigned bytes; delete it and fetch it again"
-        )
-    return values.reshape(shape)
+    if zero != 0 or kind != UNSIGNED_BYTE:
+        raise Refused(f"{path} is no IDX file of unsigned bytes; delete it and fetch it again")
+    return values
