@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lab import Lab, changed, quick_config
+from lab import Lab, changed, quick_config, tiny_config
 from safetensors.torch import load_file
 
 from app import queue
 from app.executors.training import train_claimed
-from app.models import Asked, Status
+from app.models import Status
 from trainer.recipes import RECIPES
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints, list_layer_outputs, read_layer_output
@@ -220,22 +220,24 @@ def test_a_budget_of_steps_ends_a_run_in_the_middle_of_an_epoch(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("at_step", [1, 22, 23, 24, 40])
-def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(tmp_path: Path, at_step: int) -> None:
+def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(
+    tmp_path: Path, at_step: int
+) -> None:
     tricks = ({"name": "seed"}, {"name": "deterministic"}, {"name": "gradient_accumulation"})
     config = quick_config(
-        model={"dropout": 0.3}, loader={"batch_size": 16}, tricks=tricks, optimizer={"name": "adamw"}
+        model={"dropout": 0.3},
+        loader={"batch_size": 16},
+        tricks=tricks,
+        optimizer={"name": "adamw"},
     )
     lab = Lab.at(tmp_path)
     whole = lab.train(config)
     run_id = lab.add(config)
-    claim = lab.claim(run_id)
-    pause_at(lab, claim.run_id, at_step)
-    train_claimed(claim, lab.settings)
+    lab.train_until(run_id, at_step)
     assert lab.run(run_id).status == Status.PAUSED
     assert lab.run(run_id).step == at_step
 
-    with writing(lab.engine) as connection:
-        queue.resume(connection, run_id)
+    resume(lab, run_id)
     train_claimed(lab.claim(run_id), lab.settings)
 
     assert lab.run(run_id).status == Status.FINISHED
@@ -255,11 +257,8 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Pa
     config = quick_config()
     run_id = lab.add(config)
     for step in (10, 20):
-        claim = lab.claim(run_id)
-        pause_at(lab, run_id, step)
-        train_claimed(claim, lab.settings)
-        with writing(lab.engine) as connection:
-            queue.resume(connection, run_id)
+        lab.train_until(run_id, step)
+        resume(lab, run_id)
     newest = newest_checkpoint(lab, run_id)
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -267,6 +266,21 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Pa
     train_claimed(lab.claim(run_id), lab.settings)
     assert lab.run(run_id).status == Status.FINISHED
     assert lab.points(run_id, "train_loss").steps.tolist() == list(range(1, 47))
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_starts_anew_and_keeps_its_new_ones(
+    tmp_path: Path,
+) -> None:
+    lab = Lab.at(tmp_path)
+    run_id = lab.add(tiny_config(budget={"epochs": 10}))
+    for step in (10, 20, 30):
+        lab.train_until(run_id, step)
+        resume(lab, run_id)
+    for damaged in newest_checkpoint(lab, run_id).parent.iterdir():
+        damaged.write_bytes(b"")
+    lab.train_until(run_id, 5)
+    assert newest_checkpoint(lab, run_id).exists()
+    assert lab.points(run_id, "train_loss").steps.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_a_missing_data_set_names_the_three_ways_to_get_it(
@@ -290,23 +304,9 @@ def test_an_absent_device_is_refused_by_name(tmp_path: Path) -> None:
     )
 
 
-def pause_at(lab: Lab, run_id: int, step: int) -> None:
-    """Have the run asked to pause when it records this step, deterministically."""
-    from trainer.watch import RunWatch
-
-    def is_to_end(watch: RunWatch, progress: object) -> bool:
-        if watch.recorder.asked == "" and progress.step >= step:  # type: ignore[attr-defined]
-            with writing(lab.engine) as connection:
-                queue.ask(connection, run_id, Asked.PAUSE)
-            watch.recorder.asked = Asked.PAUSE
-        RunWatch.is_to_end = plain  # type: ignore[method-assign]
-        ends = watch.is_to_end(progress)  # type: ignore[arg-type]
-        if not ends:
-            RunWatch.is_to_end = is_to_end  # type: ignore[assignment]
-        return ends
-
-    plain = RunWatch.is_to_end
-    RunWatch.is_to_end = is_to_end  # type: ignore[assignment]
+def resume(lab: Lab, run_id: int) -> None:
+    with writing(lab.engine) as connection:
+        queue.resume(connection, run_id)
 
 
 def newest_checkpoint(lab: Lab, run_id: int) -> Path:

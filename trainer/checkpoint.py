@@ -39,7 +39,7 @@ def save_checkpoint(
     tensors, state = gather(setup)
     state |= {"format": FORMAT, "progress": asdict(progress), "notes": dict(notes)}
     content = save(tensors, metadata={"tricklab": json.dumps(state)})
-    name = f"step-{progress.step:09d}.safetensors"
+    name = file_name(progress.step)
     temporary = folder / f".{name}.{os.getpid()}"
     with temporary.open("wb") as file:
         file.write(content)
@@ -49,6 +49,10 @@ def save_checkpoint(
     sync_folder(folder)
     drop_old(folder)
     return SavedCheckpoint(progress.step, name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def file_name(step: int) -> str:
+    return f"step-{step:09d}.safetensors"
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,6 +68,13 @@ def drop_old(folder: Path) -> None:
     """Delete all but the newest files: one more than rows are kept, as the rows come later."""
     for old in sorted(folder.glob("step-*.safetensors"))[: -KEPT - 1]:
         old.unlink()
+
+
+def drop_later(folder: Path, step: int) -> None:
+    """Delete the files of later steps: once a run has gone back they would pass for the newest."""
+    for later in folder.glob("step-*.safetensors"):
+        if later.name > file_name(step):
+            later.unlink()
 
 
 def is_whole(path: Path, sha256: str) -> bool:

@@ -15,7 +15,7 @@ from trainer.anatomy import chosen_layers, model_anatomy
 from trainer.batch import Batch
 from trainer.build import build_setup, choose_device
 from trainer.check import check
-from trainer.checkpoint import is_whole, load_checkpoint
+from trainer.checkpoint import drop_later, is_whole, load_checkpoint
 from trainer.config import RunConfig
 from trainer.environment import describe
 from trainer.loop import Progress, train
@@ -111,6 +111,8 @@ def train_watched(
         overseer.begin(connection, opening_facts(config, setup, progress))
         # what a fresh run records at step 0 comes later, so nothing is kept for it
         writer.rewind(connection, progress.step or -1)
+    # only now: the transaction has shown that the run is still this process's to change
+    drop_later(place.checkpoints, progress.step)
     recorder = Recorder(engine, writer, overseer)
     try:
         watch = RunWatch(

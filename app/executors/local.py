@@ -1,5 +1,6 @@
 """Local executor: a child process per run, forked from a warm server that has torch loaded."""
 
+import codecs
 import contextlib
 import logging
 import multiprocessing
@@ -115,6 +116,8 @@ def die_with_worker() -> None:
 
 def listen(reader: Connection, on_output: Callable[[str], None]) -> None:
     """Pass on what the child prints until it has closed its end."""
+    # a letter of several bytes may come in two pieces
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     while piece := os.read(reader.fileno(), 1 << 16):
-        on_output(piece.decode(errors="replace"))
+        on_output(decoder.decode(piece))
     reader.close()

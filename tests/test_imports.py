@@ -1,0 +1,216 @@
+"""The rules of who may know whom, read from the source."""
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in ("app", "trainer")
+    for path in (ROOT / package).rglob("*.py")
+)
+WEB = ("app", "fastapi", "starlette", "jinja2", "plotly", "uvicorn")
+
+
+@functools.cache
+def tree(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(), file)
+
+
+def imported(file: str) -> set[str]:
+    """Every module and name a file imports, at its top or inside a function, in full."""
+    package = file.removesuffix(".py").split("/")[:-1]
+    names: set[str] = set()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def forbidden(file: str, *modules: str) -> set[str]:
+    """What a file imports of these modules or from inside them."""
+    return {
+        name
+        for name in imported(file)
+        if any(name == module or name.startswith(f"{module}.") for module in modules)
+    }
+
+
+def under(*folders: str) -> list[str]:
+    return [file for file in FILES if file.startswith(tuple(f"{folder}/" for folder in folders))]
+
+
+def calls(file: str) -> Iterator[tuple[str, ast.Call]]:
+    """Every call in a file, with the dotted name of what is called."""
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def at(file: str, node: ast.expr) -> str:
+    return f"{file}:{node.lineno}: {ast.unparse(node)[:80]}"
+
+
+# -- who may import whom --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", under("trainer"))
+def test_the_trainer_knows_no_web(file: str) -> None:
+    assert not forbidden(file, *WEB)
+
+
+@pytest.mark.parametrize("file", under("trainer/tricks"))
+def test_a_trick_sees_only_the_setup(file: str) -> None:
+    assert not forbidden(file, "trainer.loop", "trainer.store", "trainer.tasks")
+
+
+def test_the_loop_knows_no_trick_and_no_config() -> None:
+    assert not forbidden("trainer/loop.py", "trainer.tricks", "trainer.config")
+
+
+def test_api_and_pages_do_not_know_each_other() -> None:
+    assert not [file for file in under("app/api") if forbidden(file, "app.pages")]
+    assert not [file for file in under("app/pages") if forbidden(file, "app.api")]
+
+
+def test_every_import_between_our_files_leads_somewhere() -> None:
+    known = {file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in FILES}
+    missing = {
+        f"{file}: {name}"
+        for file in FILES
+        for name in forbidden(file, "app", "trainer")
+        if name not in known and name.rpartition(".")[0] not in known
+    }
+    assert not missing
+
+
+# -- who may write what ---------------------------------------------------------------------
+
+CHANGES = ("insert", "update", "delete")
+
+
+@functools.cache
+def changed_tables(file: str) -> dict[str, str]:
+    """Tables that a file's statements insert into, update or delete from, and where it does."""
+    tables = {}
+    for name, call in calls(file):
+        owner, _, verb = name.rpartition(".")
+        if verb not in CHANGES:
+            continue
+        # update(runs), sqlalchemy.update(models.runs), runs.update()
+        tables |= {ast.unparse(target).rpartition(".")[2]: at(file, call) for target in call.args}
+        tables[owner.rpartition(".")[2]] = at(file, call)
+    for text, where in texts(file):
+        for table in re.findall(r"(?:insert\s+into|update|delete\s+from)\s+(\w+)", text.lower()):
+            tables[table] = where
+    return tables
+
+
+def texts(file: str) -> Iterator[tuple[str, str]]:
+    """Every string of a file that is not documentation, with its place."""
+    documentation = {
+        id(node.value)
+        for node in ast.walk(tree(file))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree(file)):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in documentation:
+            yield node.value, f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("table", "owner"),
+    [
+        ("runs", "app/queue.py"),
+        ("run_events", "app/queue.py"),
+        ("series", "trainer/store/writer.py"),
+        ("series_chunks", "trainer/store/writer.py"),
+        ("layer_outputs", "trainer/store/writer.py"),
+        ("checkpoints", "trainer/store/writer.py"),
+    ],
+)
+def test_a_table_is_written_by_one_file(table: str, owner: str) -> None:
+    writers = {file: changed_tables(file)[table] for file in FILES if table in changed_tables(file)}
+    assert list(writers) == [owner], writers
+
+
+def test_sql_that_only_sqlite_understands_stands_in_one_file() -> None:
+    own = re.compile(
+        r"\bpragma\b|begin (immediate|deferred|exclusive)|sqlite_master", re.IGNORECASE
+    )
+    found = {file for file in FILES for text, _ in texts(file) if own.search(text)}
+    assert found == {"trainer/store/database.py"}
+
+
+# -- what nobody may call -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_runs_what_it_reads(file: str) -> None:
+    never = ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load")
+    bad = [
+        at(file, call)
+        for name, call in calls(file)
+        if name in never
+        or name in ("torch.load", "torch.save", "torch.jit.load", "numpy.load", "np.load")
+        or name.endswith((".allow_pickle", "unsafe_load", "full_load"))
+        or any(word.arg in ("shell", "allow_pickle") for word in call.keywords)
+    ]
+    assert not bad
+    assert not forbidden(file, "pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "yaml")
+
+
+# -- how files are --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_says_what_lives_there_and_stays_short(file: str) -> None:
+    assert ast.get_docstring(tree(file)), "its first line is to say what lives there"
+    assert len((ROOT / file).read_text().splitlines()) <= 400
+
+
+BARE = """
+import sys
+
+ABSENT = {absent!r}
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(name + " is not on a bare GPU machine", name=name)
+
+sys.meta_path.insert(0, Absent())
+import importlib, pkgutil, trainer
+names = [found.name for found in pkgutil.walk_packages(trainer.__path__, "trainer.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+ABSENT = """
+app fastapi starlette jinja2 plotly sklearn scipy tsdownsample PIL rich typer alembic orjson psutil
+pydantic_settings uvicorn multipart fastapi_offline
+""".split()
+
+
+def test_the_whole_trainer_imports_where_only_torch_and_the_stores_needs_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BARE.format(absent=ABSENT)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(under("trainer")) - 1

@@ -1,0 +1,388 @@
+"""The worker: real processes that are stopped, killed and told what to do while they train."""
+
+import multiprocessing
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from lab import Lab, tiny_config
+from sqlalchemy import Row, select, update
+
+from app import queue
+from app.devices import DeviceLock
+from app.executors.local import listen
+from app.executors.training import train_claimed
+from app.models import Asked, Status, workers
+from app.presence import Presence, end_predecessors
+from app.settings import ROOT
+from trainer.config import RunConfig
+from trainer.part import Refused
+from trainer.store.database import reading, writing
+from trainer.store.reader import list_checkpoints, read_log
+
+PATIENCE = 90.0
+
+
+def eventually(is_so: Callable[[], bool], what: str) -> None:
+    """Wait until something is so; fails by name when it never comes."""
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.05)
+
+
+def command(lab: Lab) -> tuple[list[str], dict[str, str]]:
+    arguments = [sys.executable, "-m", "app.cli", "worker", "--device", "cpu"]
+    return arguments, {**os.environ, **lab.settings.as_environment(), "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def working(lab: Lab) -> Iterator[psutil.Popen]:
+    """A worker inside the block; whatever is left of it is killed at the end."""
+    arguments, environment = command(lab)
+    with (lab.settings.folder / "worker.log").open("a") as log:
+        process = psutil.Popen(arguments, env=environment, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            if process.is_running():
+                process.kill()
+            process.wait()
+
+
+def endless(loader_processes: int = 0) -> RunConfig:
+    """A config that trains until it is told to end."""
+    return tiny_config(
+        loader={"batch_size": 36, "workers": loader_processes},
+        budget={"epochs": 100_000},
+        recording={"checkpoint_seconds": 1},
+    )
+
+
+def status(lab: Lab, run_id: int) -> str:
+    return str(lab.run(run_id).status)
+
+
+def wait_for_status(lab: Lab, run_id: int, wanted: Status) -> None:
+    eventually(lambda: status(lab, run_id) == wanted, f"run {run_id} becomes {wanted}")
+
+
+def wait_for_step(lab: Lab, run_id: int, step: int) -> None:
+    eventually(lambda: lab.run(run_id).step >= step, f"run {run_id} reaches step {step}")
+
+
+def last_checkpoint(lab: Lab, run_id: int) -> int:
+    with reading(lab.engine) as connection:
+        rows = list_checkpoints(connection, run_id)
+    return int(rows[0].step) if rows else 0
+
+
+def ask(lab: Lab, run_id: int, asked: Asked) -> None:
+    with writing(lab.engine) as connection:
+        queue.ask(connection, run_id, asked)
+
+
+def is_dead(process: psutil.Process) -> bool:
+    """Whether it runs no more; one that nobody has collected yet is dead too."""
+    try:
+        return process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
+
+
+# -- three runs whose worker is killed, and the next one that takes them up -----------------
+
+
+@dataclass
+class Told:
+    """What was seen of three runs when their first worker was killed."""
+
+    lab: Lab
+    saved_at: int
+    children: int
+    survivors: int
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Three runs wait; the worker is killed in the middle of the first, after a checkpoint."""
+    lab = Lab.at(tmp_path_factory.mktemp("lab"))
+    lab.add(endless(loader_processes=1))
+    lab.add(tiny_config())
+    lab.add(tiny_config())
+    with working(lab) as process:
+        eventually(lambda: last_checkpoint(lab, 1) > 0, "a checkpoint")
+        children = process.children(recursive=True)
+        process.kill()
+        process.wait()
+    end = time.monotonic() + 15
+    while time.monotonic() < end and not all(map(is_dead, children)):
+        time.sleep(0.05)
+    survivors = sum(not is_dead(child) for child in children)
+    return Told(lab, last_checkpoint(lab, 1), len(children), survivors)
+
+
+@pytest.fixture(scope="module")
+def worker(told: Told) -> Iterator[psutil.Popen]:
+    """The next worker, which stays until the end of this file; it takes up the first run again."""
+    with working(told.lab) as process:
+        wait_for_step(told.lab, 1, told.saved_at + 5)
+        ask(told.lab, 1, Asked.STOP)
+        yield process
+
+
+@pytest.fixture
+def lab(worker: psutil.Popen, told: Told) -> Lab:
+    """The lab with its worker, when the three runs are over."""
+
+    def are_over() -> bool:
+        return all(Status(status(told.lab, run_id)).is_over for run_id in (1, 2, 3))
+
+    eventually(are_over, "the end of the three runs")
+    return told.lab
+
+
+def test_with_a_killed_worker_all_its_children_die(told: Told) -> None:
+    # the fork server, the process of the run, its loader, and what watches over their resources
+    assert told.children >= 4
+    assert told.survivors == 0
+
+
+def test_after_a_kill_the_next_worker_finishes_all_three_runs(lab: Lab) -> None:
+    assert [status(lab, run_id) for run_id in (1, 2, 3)] == [Status.FINISHED] * 3
+    assert [lab.run(run_id).attempt for run_id in (1, 2, 3)] == [2, 1, 1]
+    events = lab.events(1)
+    assert [kind for kind, _ in events] == [
+        *["queued", "running"] * 2,
+        "asked to stop",
+        "finished",
+    ]
+    assert re.fullmatch(r"worker 2 was lost at step \d+; queued again", events[2][1])
+
+
+def test_a_run_whose_worker_was_killed_has_every_step_once(lab: Lab, told: Told) -> None:
+    points = lab.points(1, "train_loss")
+    assert points.steps.tolist() == list(range(1, lab.run(1).step + 1))
+    assert f"resumed from the checkpoint at step {told.saved_at}" in log_of(lab, 1)
+
+
+# -- what is asked of a run -----------------------------------------------------------------
+
+
+def start(lab: Lab, loader_processes: int = 0) -> int:
+    """A run that trains until it is told to end, some steps in."""
+    run_id = lab.add(endless(loader_processes))
+    wait_for_step(lab, run_id, 5)
+    assert status(lab, run_id) == Status.RUNNING
+    return run_id
+
+
+def test_a_cancelled_run_ends_soon(lab: Lab) -> None:
+    run_id = start(lab)
+    asked_at = time.monotonic()
+    ask(lab, run_id, Asked.CANCEL)
+    wait_for_status(lab, run_id, Status.CANCELLED)
+    run = lab.run(run_id)
+    assert run.reason == f"cancelled at step {run.step}"
+    # it hears within half a second; the rest is a machine with other things to do
+    assert time.monotonic() - asked_at < 10
+
+
+def test_a_paused_run_goes_on_where_it_was_and_a_stopped_one_is_finished(lab: Lab) -> None:
+    run_id = start(lab)
+    ask(lab, run_id, Asked.PAUSE)
+    wait_for_status(lab, run_id, Status.PAUSED)
+    paused = lab.run(run_id)
+    assert paused.reason == f"paused at step {paused.step}"
+    assert last_checkpoint(lab, run_id) == paused.step
+
+    with writing(lab.engine) as connection:
+        queue.resume(connection, run_id)
+    wait_for_step(lab, run_id, paused.step + 5)
+    ask(lab, run_id, Asked.STOP)
+    wait_for_status(lab, run_id, Status.FINISHED)
+    run = lab.run(run_id)
+    assert run.reason == f"stopped at step {run.step}"
+    assert run.result["stopped_early"]
+    assert run.result["steps"] == run.step
+    assert lab.points(run_id, "train_loss").steps.tolist() == list(range(1, run.step + 1))
+
+
+def test_a_run_whose_process_is_killed_fails_with_its_last_words(
+    lab: Lab, worker: psutil.Popen
+) -> None:
+    run_id = start(lab, loader_processes=1)
+    eventually(lambda: "epoch 1 of" in log_of(lab, run_id), "a line in the log")
+    (process,) = run_processes(worker)
+    loaders = process.children(recursive=True)
+    process.kill()
+    wait_for_status(lab, run_id, Status.FAILED)
+    last_line = log_of(lab, run_id).splitlines()[-1]
+    assert "epoch" in last_line
+    expected = f"its process was killed by SIGKILL; its last words: {last_line}"
+    assert lab.run(run_id).reason == expected
+    assert lab.events(run_id)[-1] == ("failed", expected)
+    assert loaders
+    eventually(lambda: all(map(is_dead, loaders)), "the end of its loader processes")
+
+
+def log_of(lab: Lab, run_id: int) -> str:
+    with reading(lab.engine) as connection:
+        return "".join(chunk.text for chunk in read_log(connection, run_id))
+
+
+def run_processes(worker: psutil.Popen) -> list[psutil.Process]:
+    """Processes under the worker that train: each leads a session of its own."""
+    children = worker.children(recursive=True)
+    return [child for child in children if os.getsid(child.pid) == child.pid]
+
+
+def test_a_run_that_cannot_be_trained_fails_with_the_reason_and_the_next_one_starts(
+    lab: Lab,
+) -> None:
+    refused = lab.add(tiny_config(device="cuda:77"))
+    following = lab.add(tiny_config())
+    wait_for_status(lab, following, Status.FINISHED)
+    assert lab.run(refused).reason == "this machine has no device 'cuda:77'; choose auto or cpu"
+
+
+def test_a_second_worker_on_a_device_is_refused(lab: Lab, worker: psutil.Popen) -> None:
+    arguments, environment = command(lab)
+    done = subprocess.run(
+        arguments, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"tricklab: another worker (process {worker.pid}) works on cpu in "
+        f"{lab.settings.folder}; stop it, or choose another device\n"
+    )
+
+
+def test_a_stopped_worker_gives_its_run_back_and_another_goes_on_with_it(
+    lab: Lab, worker: psutil.Popen
+) -> None:
+    # the last of the tests with this worker
+    run_id = start(lab)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    given_back = lab.run(run_id)
+    why = "its worker was stopped; goes on when one is free"
+    assert (given_back.status, given_back.attempt, given_back.reason) == ("queued", 0, why)
+    assert lab.events(run_id)[-1] == ("queued", why)
+    assert last_checkpoint(lab, run_id) == given_back.step
+    with reading(lab.engine) as connection:
+        own = select(workers.c.ended_at).where(workers.c.process == worker.pid)
+        assert connection.execute(own).scalar_one() is not None
+
+    claim = lab.claim(run_id)
+    ask(lab, run_id, Asked.STOP)
+    train_claimed(claim, lab.settings)
+    run = lab.run(run_id)
+    assert (run.status, run.attempt) == (Status.FINISHED, 1)
+    assert run.step > given_back.step
+    assert lab.points(run_id, "train_loss").steps.tolist() == list(range(1, run.step + 1))
+
+
+def test_a_letter_that_comes_in_two_pieces_is_one_in_the_log() -> None:
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    told: list[str] = []
+    listening = threading.Thread(target=listen, args=(reader, told.append))
+    listening.start()
+    for piece in (b"snow \xe2\x98", b"\x83 \xff\n"):
+        os.write(writer.fileno(), piece)
+        time.sleep(0.05)
+    writer.close()
+    listening.join()
+    assert "".join(told) == "snow \N{SNOWMAN} \N{REPLACEMENT CHARACTER}\n"
+
+
+# -- signs of life --------------------------------------------------------------------------
+
+
+def test_a_run_trained_in_a_terminal_is_not_taken_over_by_a_worker_that_starts(
+    tmp_path: Path,
+) -> None:
+    lab = Lab.at(tmp_path)
+    run_id = lab.add(tiny_config())
+    with Presence(lab.engine, "cpu", 20) as here:
+        with writing(lab.engine) as connection:
+            queue.claim(connection, here.worker_id, run_id)
+        end_predecessors(lab.engine, "cpu")
+        with writing(lab.engine) as connection:
+            assert queue.requeue_lost(connection, 20, 3) == []
+    with writing(lab.engine) as connection:
+        assert queue.requeue_lost(connection, 20, 3) == [run_id]
+
+
+@pytest.mark.parametrize("fate", ["died", "its number went to another"])
+def test_a_worker_that_died_gives_its_runs_back_when_the_next_one_starts(
+    tmp_path: Path, fate: str
+) -> None:
+    lab = Lab.at(tmp_path)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    process, started = (gone.pid, time.time()) if fate == "died" else (os.getpid(), 1.0)
+    with writing(lab.engine) as connection:
+        connection.execute(
+            update(workers).values(
+                host=platform.node(), process=process, started_at=started, seen_at=time.time()
+            )
+        )
+    run_id = lab.claim(lab.add(tiny_config())).run_id
+    end_predecessors(lab.engine, "cuda:0")
+    with writing(lab.engine) as connection:
+        assert queue.requeue_lost(connection, 20, 3) == [], "the device is another"
+    end_predecessors(lab.engine, "cpu")
+    with writing(lab.engine) as connection:
+        assert queue.requeue_lost(connection, 20, 3) == [run_id]
+
+
+def test_a_presence_gives_signs_while_it_lasts(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+
+    def row(worker_id: int) -> Row[Any]:
+        with reading(lab.engine) as connection:
+            return connection.execute(select(workers).where(workers.c.id == worker_id)).one()
+
+    with Presence(lab.engine, "cpu", lease_seconds=0.1) as here:
+        first = row(here.worker_id)
+        assert (first.process, first.device, first.ended_at) == (os.getpid(), "cpu", None)
+        eventually(lambda: row(here.worker_id).seen_at > first.seen_at, "a sign of life")
+    assert row(here.worker_id).ended_at is not None
+
+
+def test_a_devices_lock_is_for_one_process_and_free_when_that_has_died(tmp_path: Path) -> None:
+    with DeviceLock(tmp_path, "cpu") as lock:
+        path = lock.path
+    assert path.read_text() == str(os.getpid())
+    holding = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'a')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    arguments = [sys.executable, "-c", holding, str(path)]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert not lock.is_free()
+        assert DeviceLock(tmp_path, "cuda:0").is_free()
+        with pytest.raises(Refused, match=r"another worker .* works on cpu in .*; stop it, or"):
+            lock.__enter__()
+        holder.kill()
+    assert lock.is_free()
