@@ -8,14 +8,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # the first that fits is taken; one of your own: make demo PYTHON=/opt/python/bin/python3
 PYTHON ?= python3.13 python3.12 python3.11 python3
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
-.PHONY: help demo serve worker test check lint types tests slow gpu format chromium extras clean
+.PHONY: help demo serve worker test check lint types tests slow gpu bench format chromium extras clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ slow: $(VENV)/installed-dev ## Tests that take longer than the ordinary suite al
 
 gpu: $(VENV)/installed-dev ## Tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
+
+bench: $(VENV)/installed-dev ## Benchmarks, with printed figures; keep the machine quiet meanwhile
+	@for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file"; done
 
 format: $(VENV)/installed-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix-only --quiet

@@ -2,16 +2,15 @@
 
     python benchmarks/waiting_threads.py [repetitions]
 
-Trains the digits CNN for two epochs in fresh processes, the two ways in turn, first on a quiet
-machine and then with one busy process per core. Prints medians of the training seconds.
+Trains the digits CNN for two epochs in fresh processes, the ways in turn, first one training alone
+and then two at once on the same cores. Prints medians of the training seconds (of the slower one).
 """
 
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
 
 TRAIN = """
 import sys, tempfile
@@ -27,11 +26,20 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
-def seconds(policy: str) -> float:
+WAYS = {
+    "300,000 spins": {"GOMP_SPINCOUNT": "300000"},  # OpenMP's default
+    "10,000 spins": {"GOMP_SPINCOUNT": "10000"},
+    "1,000 spins": {"GOMP_SPINCOUNT": "1000"},
+    "asleep": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+
+
+def seconds(way: dict[str, str]) -> float:
     """Training seconds of one process whose threads wait this way."""
     done = subprocess.run(
         [sys.executable, "-c", TRAIN],
-        env={**os.environ, "OMP_WAIT_POLICY": policy},
+        env={**os.environ, **way},
         capture_output=True,
         text=True,
         check=True,
@@ -39,29 +47,17 @@ def seconds(policy: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-@contextmanager
-def busy_neighbours(count: int) -> Iterator[None]:
-    with ExitStack() as stack:
-        for _ in range(count):
-            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        yield
-
-
 def main(repetitions: int) -> None:
     cores = os.cpu_count() or 1
-    for name, neighbours in (("quiet machine", 0), (f"{cores} busy neighbours", cores)):
-        taken: dict[str, list[float]] = {"ACTIVE": [], "PASSIVE": []}
-        with busy_neighbours(neighbours):
-            for _ in range(repetitions):
-                for policy, times in taken.items():
-                    times.append(seconds(policy))
-        active, passive = (statistics.median(times) for times in taken.values())
-        print(
-            f"{name}: spinning {active:.2f} s, asleep {passive:.2f} s, "
-            f"ratio {active / passive:.2f} (medians of {repetitions}, {cores} cores)"
-        )
+    for place, at_once in (("one training", 1), ("two trainings at once", 2)):
+        taken: dict[str, list[float]] = {name: [] for name in WAYS}
+        for _ in range(repetitions):
+            for name, way in WAYS.items():
+                with ThreadPoolExecutor(at_once) as pool:
+                    taken[name].append(max(pool.map(seconds, [way] * at_once)))
+        print(f"{place}, {cores} cores, medians of {repetitions}:")
+        for name, times in taken.items():
+            print(f"  {name:14} {statistics.median(times):6.2f} s")
 
 
 if __name__ == "__main__":

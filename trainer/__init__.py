@@ -2,6 +2,7 @@
 
 import os
 
-# Before torch is loaded: threads of OpenMP that wait for each other in a loop make training ten
-# times slower when another process wants the same cores; see docs/measurements.md.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is loaded: its OpenMP threads wait for each other in a loop, hundreds of times as
+# long by default, and two trainings that want the same cores then take forty times as long; see
+# docs/measurements.md.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
