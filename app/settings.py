@@ -3,9 +3,10 @@
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trainer.tasks import DataFolders
 
@@ -36,8 +37,10 @@ class Settings(BaseSettings):
     download: bool = Field(True, description="Whether missing data sets may be downloaded.")
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8321, ge=0, le=65_535, description="Port the server listens on.")
-    allowed_hosts: tuple[str, ...] = Field(
-        (), description="Host names by which the server may be called, beside its own address."
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names by which the server may be called, beside its own address; "
+        "with commas between.",
     )
     trust_network: bool = Field(
         False,
@@ -50,6 +53,13 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, le=100, description="How often a run is started before it counts as failed."
     )
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def split_at_commas(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return tuple(name.strip() for name in given.split(",") if name.strip())
+        return given
 
     @cached_property
     def database_url(self) -> str:
@@ -69,6 +79,13 @@ class Settings(BaseSettings):
         """These settings as environment variables, for a process started with the same ones."""
         values = json.loads(self.model_dump_json(exclude_none=True))
         return {
-            f"TRICKLAB_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            f"TRICKLAB_{name.upper()}": written(value)
             for name, value in values.items()
         }
+
+
+def written(value: Any) -> str:
+    """A setting as an environment variable holds it."""
+    if isinstance(value, list):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
