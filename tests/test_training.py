@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from app import queue
 from app.executors.training import train_claimed
 from app.models import Status
+from trainer.config import RunConfig
 from trainer.recipes import RECIPES
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints, list_layer_outputs, read_layer_output
@@ -219,10 +220,10 @@ def test_a_budget_of_steps_ends_a_run_in_the_middle_of_an_epoch(tmp_path: Path) 
     assert lab.points(run_id, "val_loss").steps.tolist() == [23, 30]
 
 
-@pytest.mark.parametrize("at_step", [1, 22, 23, 24, 40])
-def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(
-    tmp_path: Path, at_step: int
-) -> None:
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, int]:
+    """A run with everything that has a state: dropout, tricks, AdamW, a schedule."""
+    lab = Lab.at(tmp_path_factory.mktemp("lab"))
     tricks = ({"name": "seed"}, {"name": "deterministic"}, {"name": "gradient_accumulation"})
     config = quick_config(
         model={"dropout": 0.3},
@@ -230,9 +231,15 @@ def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(
         tricks=tricks,
         optimizer={"name": "adamw"},
     )
-    lab = Lab.at(tmp_path)
-    whole = lab.train(config)
-    run_id = lab.add(config)
+    return lab, lab.train(config)
+
+
+@pytest.mark.parametrize("at_step", [1, 22, 23, 24, 40])
+def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(
+    uninterrupted: tuple[Lab, int], at_step: int
+) -> None:
+    lab, whole = uninterrupted
+    run_id = lab.add(RunConfig.model_validate(lab.run(whole).config))
     lab.train_until(run_id, at_step)
     assert lab.run(run_id).status == Status.PAUSED
     assert lab.run(run_id).step == at_step
