@@ -12,7 +12,9 @@ TEST_PROCESSES ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# compiling every module of every package takes most of an installation; Python compiles the few
+# that are imported when they are
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
 .PHONY: help demo serve worker test check lint types tests slow gpu bench format chromium extras clean

@@ -26,7 +26,7 @@ DIGITS_CNN = RunConfig(
     model=SmallCnn(),
     optimizer=Sgd(learning_rate=0.05, weight_decay=5e-4),
     schedule=OneCycle(),
-    budget=Budget(epochs=40),
+    budget=Budget(epochs=25),
 )
 
 RECIPES: Mapping[str, Recipe] = {
