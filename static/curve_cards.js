@@ -1,4 +1,5 @@
 // Cards with curves: fetched as wide as they are shown, with one zoom and one crosshair for all.
+import { setQuery } from "./address.js";
 import { draw, colour } from "./charts.js";
 import { paced } from "./live.js";
 
@@ -159,14 +160,4 @@ export class CurveCards {
 function readZoom() {
   const parts = (new URLSearchParams(location.search).get("zoom") ?? "").split("_").map(Number);
   return parts.length === 2 && parts.every(Number.isFinite) ? parts : null;
-}
-
-/** Keep what is chosen in the address, so that it can be copied, sent and reloaded. */
-export function setQuery(changes) {
-  const address = new URL(location.href);
-  for (const [key, value] of Object.entries(changes)) {
-    if (value === null) address.searchParams.delete(key);
-    else address.searchParams.set(key, value);
-  }
-  history.replaceState(null, "", address);
 }

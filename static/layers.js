@@ -1,7 +1,7 @@
 // What a layer gave for the probe batch: mosaic, one channel, values, statistics over steps.
+import { setQuery } from "./address.js";
 import { colour, draw } from "./charts.js";
 import { COLOUR_SCALE, PALETTE } from "./colours.js";
-import { setQuery } from "./curve_cards.js";
 import { paced } from "./live.js";
 import { across, paint, placeOf, planesOf, under } from "./mosaic.js";
 
