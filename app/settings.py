@@ -78,10 +78,7 @@ class Settings(BaseSettings):
     def as_environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process started with the same ones."""
         values = json.loads(self.model_dump_json(exclude_none=True))
-        return {
-            f"TRICKLAB_{name.upper()}": written(value)
-            for name, value in values.items()
-        }
+        return {f"TRICKLAB_{name.upper()}": written(value) for name, value in values.items()}
 
 
 def written(value: Any) -> str:
