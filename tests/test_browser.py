@@ -302,6 +302,7 @@ def test_training_goes_on_when_the_page_is_closed(browser: Browser, served: Serv
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{str(served.client.base_url).rstrip('/')}/runs/new?recipe=digits-cnn")
+    page.fill("[name='budget.epochs']", "5")
     page.click("button:has-text('Queue')")
     page.wait_for_url("**/runs/*")
     run_id = page.locator("#run-header").get_attribute("data-run")
