@@ -8,7 +8,7 @@ from app.missing import missing
 from trainer.losses import LOSSES
 from trainer.models import MODELS
 from trainer.optimizers import OPTIMIZERS
-from trainer.part import Part
+from trainer.part import Part, name_of
 from trainer.schedules import SCHEDULES
 from trainer.tasks import TASKS, Task
 from trainer.tricks import TRICKS, Trick
@@ -21,11 +21,6 @@ KINDS: dict[str, Sequence[type[Part]]] = {
     "schedule": SCHEDULES,
     "trick": TRICKS,
 }
-
-
-def name_of(part: type[Part]) -> str:
-    """The name by which configs and addresses call it."""
-    return str(part.model_fields["name"].default)
 
 
 def find(kind: str, name: str) -> type[Part]:

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.catalogue import KINDS, documentation, name_of, summary_of
+from app.catalogue import KINDS, documentation, summary_of
 from app.problems import message
 from trainer.check import check
 from trainer.config import Budget, Loader, Recording, RunConfig
-from trainer.part import Part
+from trainer.part import Part, name_of
 from trainer.tricks import TRICKS, Stage, Trick
 
 CHOICES = ("task", "model", "loss", "optimizer", "schedule")

@@ -7,8 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app import forms
-from app.catalogue import KINDS, name_of
+from app.catalogue import KINDS
 from trainer.config import RunConfig
+from trainer.part import name_of
 from trainer.recipes import RECIPES
 from trainer.tricks import TRICKS
 

@@ -51,3 +51,8 @@ def has_truth(value: Any) -> bool:
 
 class Refused(ValueError):
     """A choice cannot be carried out; the text names the thing and the way out."""
+
+
+def name_of(part: type[Part]) -> str:
+    """The name by which configs and addresses call a class that is one of several."""
+    return str(part.model_fields["name"].default)

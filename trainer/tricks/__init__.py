@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from trainer.part import name_of
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
 from trainer.tricks.cudnn_benchmark import CudnnBenchmark
 from trainer.tricks.deterministic import Deterministic
@@ -15,11 +16,6 @@ AnyTrick = Annotated[
     Seed | Deterministic | CudnnBenchmark | GradientAccumulation, Field(discriminator="name")
 ]
 TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
-
-
-def name_of(trick: type[Trick]) -> str:
-    """The name by which configs and addresses call a trick."""
-    return str(trick.model_fields["name"].default)
 
 
 def in_order(tricks: Sequence[Trick]) -> list[Trick]:
