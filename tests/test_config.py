@@ -21,6 +21,7 @@ from trainer.tricks import (
     CudnnBenchmark,
     Deterministic,
     GradientAccumulation,
+    RandomShift,
     Seed,
     name_of,
 )
@@ -172,9 +173,10 @@ schedules = (
 tricks = st.lists(
     st.builds(Seed)
     | st.builds(Deterministic, warn_only=st.booleans())
+    | st.builds(RandomShift, pixels=st.integers(1, 256), flip=st.booleans())
     | st.builds(GradientAccumulation, steps=st.integers(2, 1024)),
     unique_by=type,
-    max_size=3,
+    max_size=4,
 ) | st.builds(CudnnBenchmark, limit=st.integers(0, 1000)).map(lambda trick: [trick])
 configs = st.builds(
     RunConfig,

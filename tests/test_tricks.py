@@ -119,6 +119,7 @@ def test_a_trick_trains_and_shows_what_it_did(trick: type[Trick], tmp_path: Path
 NOTHING_TO_CHANGE: dict[str, dict[str, Any]] = {
     "cudnn_benchmark": {"model": {"name": "mlp"}},
     "gradient_accumulation": {"loader": {"batch_size": 2000}},
+    "random_shift": {"tricks": [{"name": "random_shift", "pixels": 8}]},
 }
 ALWAYS_CHANGES = {"seed", "deterministic"}
 
@@ -129,7 +130,7 @@ def test_a_trick_with_nothing_to_change_refuses(trick: type[Trick], tmp_path: Pa
     if name in ALWAYS_CHANGES:
         assert name not in NOTHING_TO_CHANGE
         return
-    config = with_tricks(trick, **NOTHING_TO_CHANGE[name])
+    config = tiny_config(**{"tricks": [{"name": name}], **NOTHING_TO_CHANGE[name]})
     with pytest.raises(Refused, match=name):
         config.tricks[0].apply(setup_of(config))
     lab = Lab.at(tmp_path)
@@ -404,6 +405,7 @@ def double_setup(criterion: Criterion) -> Setup:
         batches_per_epoch=4,
         train_examples=32,
         drops_last=False,
+        input_shape=(6,),
         batches=lambda epoch, first: iter(()),
         make_optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
         lr_multiplier=lambda step, steps: 1.0,
@@ -420,7 +422,10 @@ def window_of(sizes: Sequence[int]) -> tuple[Batch, ...]:
 
 
 def joined(window: Sequence[Batch]) -> Batch:
-    return Batch(*(torch.cat(parts) for parts in zip(*window, strict=True)))
+    return Batch(
+        torch.cat([batch.inputs for batch in window]),
+        torch.cat([batch.targets for batch in window]),
+    )
 
 
 def gradients(setup: Setup) -> torch.Tensor:

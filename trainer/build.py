@@ -1,6 +1,6 @@
 """Build: from a config to the plain setup that tricks then edit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from trainer.batch import Batch
 from trainer.config import Loader, RunConfig
+from trainer.failpoints import failpoint
 from trainer.lifeline import die_with_parent
 from trainer.part import Refused
 from trainer.setup import Setup
@@ -34,6 +35,7 @@ def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setu
         batches_per_epoch=len(batches),
         train_examples=len(data.train),
         drops_last=config.loader.drop_last,
+        input_shape=facts.input_shape,
         batches=batches.of_epoch,
         make_optimizer=config.optimizer.build,
         lr_multiplier=config.schedule.multiplier,
@@ -69,22 +71,35 @@ class EpochOrder(Sampler[list[int]]):
 
     def __init__(self, loader: Loader, examples: int, seed: int) -> None:
         self.loader, self.examples, self.seed = loader, examples, seed
-        self.epoch, self.first = 0, 0
+        self.start(0, 0)
+
+    def start(self, epoch: int, first: int) -> None:
+        """From here on, give the batches of this epoch from this one on."""
+        self.first = first
+        self.order = (
+            torch.randperm(self.examples, generator=generator(self.seed, "order", epoch))
+            if self.loader.shuffle
+            else torch.arange(self.examples)
+        )
 
     def __len__(self) -> int:
         size = self.loader.batch_size
         return self.examples // size if self.loader.drop_last else -(-self.examples // size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.loader.shuffle:
-            order = torch.randperm(
-                self.examples, generator=generator(self.seed, "order", self.epoch)
-            ).tolist()
-        else:
-            order = list(range(self.examples))
+        # lists: a tensor would go to a loader process through shared memory
+        order, size = self.order.tolist(), self.loader.batch_size
+        starts = range(self.first * size, len(self) * size, size)
+        return (order[start : start + size] for start in starts)
+
+    def members(self) -> Sequence[torch.Tensor]:
+        """Which examples each of these batches holds, (N,) int64: views, made all at once.
+
+        Cut one by one they would take twice as long.
+        """
         size = self.loader.batch_size
-        for batch in range(self.first, len(self)):
-            yield order[batch * size : (batch + 1) * size]
+        rest = self.order[self.first * size : len(self) * size]
+        return torch.split(rest, size) if len(rest) else ()
 
 
 class EpochBatches:
@@ -111,9 +126,21 @@ class EpochBatches:
         return len(self.order)
 
     def of_epoch(self, epoch: int, first: int) -> Iterator[Batch]:
-        self.order.epoch, self.order.first = epoch, first
+        self.order.start(epoch, first)
         self.generator.manual_seed(stream_seed(self.seed, "loader", epoch))
-        return iter(self.loader)
+        return numbered(iter(self.loader), self.order.members(), epoch)
+
+
+def numbered(
+    batches: Iterator[Batch], members: Sequence[torch.Tensor], epoch: int
+) -> Iterator[Batch]:
+    """Tell each batch which examples it holds, and of which epoch.
+
+    Here and not where they are fetched: a loader process that stays from epoch to epoch does not
+    see which epoch it is, and whatever it adds to a batch has to travel back.
+    """
+    for batch, examples in zip(batches, members, strict=True):
+        yield Batch(batch.inputs, batch.targets, examples, epoch)
 
 
 def as_fetched(batch: Batch) -> Batch:
@@ -124,3 +151,4 @@ def as_fetched(batch: Batch) -> Batch:
 def start_loader_process(number: int) -> None:
     # a loader stuck in __getitem__ would outlive its killed trainer
     die_with_parent()
+    failpoint("loader.start")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trainer.anatomy import LayerFacts, chosen_layers, matching, model_anatomy
 from trainer.config import RunConfig
 from trainer.part import Refused
-from trainer.tricks import CudnnBenchmark, GradientAccumulation
+from trainer.tricks import CudnnBenchmark, GradientAccumulation, RandomShift
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def problems(config: RunConfig) -> Iterator[Problem]:
                 f"tricks.{number}.name",
                 f"cudnn_benchmark has nothing to search: {config.model.name} has no convolution",
             )
+        if isinstance(trick, RandomShift) and (why := trick.unfit(task.input_shape)):
+            yield Problem(f"tricks.{number}.pixels", why)
 
 
 def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
@@ -113,4 +115,9 @@ def warnings(config: RunConfig) -> Iterator[str]:
             yield (
                 f"gradient_accumulation: batch norm, where there is any, averages over only "
                 f"{size} examples; 16 or more are safer"
+            )
+        if isinstance(trick, RandomShift) and trick.flip and not config.task.same_mirrored:
+            yield (
+                f"random_shift: mirrored {config.task.title} do not mean the same any more; "
+                "switch flip off"
             )

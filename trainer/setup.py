@@ -52,6 +52,8 @@ class Setup:
     batches_per_epoch: int
     train_examples: int
     drops_last: bool
+    input_shape: tuple[int, ...]
+    """Of one input as the model sees it, without the batch: (C, H, W) for images."""
 
     # one owner each
     batches: Callable[[int, int], Iterator[Batch]]

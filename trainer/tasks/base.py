@@ -54,7 +54,8 @@ class TaskData:
 
     def normalise(self, batch: Batch) -> Batch:
         """Stored uint8 inputs to float32 with mean 0 and spread 1; runs on the batch's device."""
-        return Batch((batch.inputs.float() - self.mean) / self.spread, batch.targets)
+        inputs = (batch.inputs.float() - self.mean) / self.spread
+        return Batch(inputs, batch.targets, batch.examples, batch.epoch)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Task(Part):
 
     source: ClassVar[str]
     """Where the data comes from and under which terms."""
+    same_mirrored: ClassVar[bool] = True
+    """Whether an example mirrored left to right means the same: letters and digits do not."""
 
     def facts(self) -> TaskFacts:
         """Shapes and sizes; reads no data."""

@@ -19,6 +19,7 @@ class Digits(Task):
         "UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998; CC BY 4.0), "
         "the copy bundled with scikit-learn"
     )
+    same_mirrored: ClassVar[bool] = False
     name: Literal["digits"] = "digits"
 
     def facts(self) -> TaskFacts:

@@ -10,10 +10,12 @@ from trainer.tricks.base import Claim, Exactness, Stage, Trick
 from trainer.tricks.cudnn_benchmark import CudnnBenchmark
 from trainer.tricks.deterministic import Deterministic
 from trainer.tricks.gradient_accumulation import GradientAccumulation
+from trainer.tricks.random_shift import RandomShift
 from trainer.tricks.seed import Seed
 
 AnyTrick = Annotated[
-    Seed | Deterministic | CudnnBenchmark | GradientAccumulation, Field(discriminator="name")
+    Seed | Deterministic | CudnnBenchmark | RandomShift | GradientAccumulation,
+    Field(discriminator="name"),
 ]
 TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
 
@@ -49,6 +51,7 @@ __all__ = [
     "Deterministic",
     "Exactness",
     "GradientAccumulation",
+    "RandomShift",
     "Seed",
     "Stage",
     "Trick",
