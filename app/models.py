@@ -1,6 +1,7 @@
 """The tables of runs, their events and workers; in one metadata with the trainer's store."""
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import Column, ForeignKey, Index, Table, Text, text
 
@@ -44,7 +45,7 @@ class Asked(StrEnum):
     PAUSE = "pause"  # write a checkpoint and free the device
     STOP = "stop"  # evaluate, conclude, and count as finished
     CANCEL = "cancel"  # end now
-    GIVE_BACK = "give back"  # its worker is being stopped: save, and wait in the queue again
+    GIVE_BACK = "give back"  # its worker or the queue is being stopped: save, and wait again
 
 
 runs = Table(
@@ -59,28 +60,44 @@ runs = Table(
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False, server_default="", comment="why it is where it is"),
     Column("asked", Text, nullable=False, server_default=""),
+    Column("cause", Text, nullable=False, server_default="", comment="the kind of its failure"),
+    Column("failure", Document, comment="what is known of its failure"),
     Column("priority", Number, nullable=False, server_default=text("0")),
+    Column(
+        "place", Seconds, nullable=False, server_default=text("0"), comment="order in the queue"
+    ),
     Column("attempt", Number, nullable=False, server_default=text("0"), comment="starts so far"),
+    Column("tries", Number, nullable=False, server_default=text("0"), comment="since it got on"),
     Column("fence", Number, nullable=False, server_default=text("0"), comment="grows per claim"),
     Column("worker_id", Number, ForeignKey("workers.id", ondelete="SET NULL")),
     Column("parent_id", Number, ForeignKey("runs.id", ondelete="SET NULL"), comment="cloned from"),
     Column("created_at", Seconds, nullable=False),
     Column("started_at", Seconds),
     Column("ended_at", Seconds),
+    Column("archived_at", Seconds),
+    Column("activity", Text, nullable=False, server_default="", comment="what its process does"),
+    Column("moved_at", Seconds, comment="when it last got on, by the database's clock"),
     Column("step", Number, nullable=False, server_default=text("0")),
     Column("total_steps", Number),
     Column("steps_per_epoch", Number),
     Column("train_seconds", Seconds, nullable=False, server_default=text("0")),
+    Column("wanted_device", Text, nullable=False, server_default="auto"),
     Column("device", Text, nullable=False, server_default=""),
     Column("environment", Document),
     Column("result", Document),
     Column("evidence", Document),
     Column("version", Number, nullable=False, server_default=text("0"), comment="grows with news"),
-    Index("ix_runs_queue", "status", "priority", "id"),
+    Index("ix_runs_queue", "status", "priority", "place"),
     sqlite_strict=True,
     # a number is never given twice, or an old address would show another run
     sqlite_autoincrement=True,
 )
+
+
+def news() -> dict[str, Any]:
+    """Every change of a run raises its version: what live pages watch."""
+    return {"version": runs.c.version + 1}
+
 
 run_events = Table(
     "run_events",
@@ -100,6 +117,7 @@ workers = Table(
     "workers",
     metadata,
     Column("id", Number, primary_key=True),
+    Column("token", Text, nullable=False, server_default="", comment="names its lock file"),
     Column("host", Text, nullable=False),
     Column("process", Number, nullable=False, comment="process id on its host"),
     Column("device", Text, nullable=False),
@@ -107,5 +125,16 @@ workers = Table(
     Column("started_at", Seconds, nullable=False),
     Column("seen_at", Seconds, nullable=False),
     Column("ended_at", Seconds),
+    Column("trouble", Text, nullable=False, server_default="", comment="why it claims nothing"),
+    sqlite_strict=True,
+)
+
+queue_state = Table(
+    "queue_state",
+    metadata,
+    Column("id", Number, primary_key=True, comment="always 1"),
+    Column("paused_at", Seconds, comment="since when nothing is claimed; NULL while it goes on"),
+    Column("changed_by", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
     sqlite_strict=True,
 )

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from app.executors.training import ClaimOverseer
 from app.models import Asked
 from app.queue import Claim, ClaimLost, ask, requeue
+from trainer.clock import Clock
 from trainer.probe import Place, quantised
 from trainer.recorder import Recorder
 from trainer.store.database import finite, reading, writing
@@ -340,7 +341,7 @@ def test_an_output_that_is_the_same_everywhere_comes_back_exactly(lab: Lab) -> N
 
 
 def recorder_for(lab: Lab, claim: Claim) -> Recorder:
-    return Recorder(lab.engine, Writer(claim.run_id), ClaimOverseer(claim))
+    return Recorder(lab.engine, Writer(claim.run_id), ClaimOverseer(claim), Clock())
 
 
 def test_what_the_recorder_takes_is_there_when_it_has_closed(lab: Lab) -> None:

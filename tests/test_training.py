@@ -3,6 +3,7 @@
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from safetensors.torch import load_file
 from app import queue
 from app.executors.training import train_claimed
 from app.models import Status
+from trainer.build import choose_device
 from trainer.config import RunConfig
+from trainer.failures import Cause
+from trainer.part import Refused
 from trainer.recipes import RECIPES
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints, list_layer_outputs, read_layer_output
@@ -195,16 +199,40 @@ def test_layer_outputs_stop_at_their_budget_and_statistics_go_on(tmp_path: Path)
     assert len(lab.points(run_id, "spread", "block1.conv")) == 13
 
 
-def test_a_diverged_run_keeps_its_infinite_and_undefined_values(tmp_path: Path) -> None:
-    lab = Lab.at(tmp_path)
-    run_id = lab.train(
-        quick_config(
-            model={"name": "mlp"},
-            loss={"name": "mse"},
-            optimizer={"learning_rate": 1000},
-            schedule={"name": "constant"},
-        )
+def diverging(**budget: Any) -> RunConfig:
+    """A config whose loss is infinite after a few steps."""
+    return quick_config(
+        model={"name": "mlp"},
+        loss={"name": "mse"},
+        optimizer={"learning_rate": 1000},
+        schedule={"name": "constant"},
+        budget={"epochs": 2, **budget},
     )
+
+
+def test_a_diverged_run_ends_at_that_step_and_says_so_with_its_last_finite_values(
+    tmp_path: Path,
+) -> None:
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(diverging())
+    run, points = lab.run(run_id), lab.points(run_id, "train_loss")
+    step, last = run.step, run.failure["last_finite"]
+    assert (run.status, run.cause) == (Status.FAILED, Cause.DIVERGED)
+    assert run.reason == (
+        f"the training loss became {points.values[-1]} at step {step}; "
+        f"at step {step - 1} it was {last['train_loss']:.4g}"
+    )
+    # the curve ends there, however much later it was noticed
+    assert points.steps.tolist() == list(range(1, step + 1))
+    assert np.isfinite(points.values).tolist() == [True] * (step - 1) + [False]
+    assert last["train_loss"] == points.values[-2]
+    assert last["learning_rate"] == 1000
+    assert step < run.total_steps
+
+
+def test_a_diverged_run_goes_on_where_that_is_wanted(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    run_id = lab.train(diverging(stop_when_diverged=False))
     run, points = lab.run(run_id), lab.points(run_id, "train_loss")
     assert run.status == Status.FINISHED
     assert run.result["val_loss"] == "NaN"
@@ -302,13 +330,9 @@ def test_a_missing_data_set_names_the_three_ways_to_get_it(
     assert "network" in run.reason
 
 
-def test_an_absent_device_is_refused_by_name(tmp_path: Path) -> None:
-    lab = Lab.at(tmp_path)
-    run = lab.run(lab.train(quick_config(device="cuda:77")))
-    assert (run.status, run.reason) == (
-        Status.FAILED,
-        "this machine has no device 'cuda:77'; choose auto or cpu",
-    )
+def test_an_absent_device_is_refused_by_name() -> None:
+    with pytest.raises(Refused, match=r"this machine has no device 'cuda:77'; choose auto or cpu"):
+        choose_device("cuda:77")
 
 
 def resume(lab: Lab, run_id: int) -> None:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from trainer.failpoints import failpoint
 from trainer.loop import Progress
 from trainer.setup import Setup
 
-FORMAT = 1
-KEPT = 2
+FORMAT = 2
+NAME = re.compile(r"^\.?step-(\d+)(?:-(\d+))?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -32,27 +34,39 @@ class SavedCheckpoint:
 
 
 def save_checkpoint(
-    folder: Path, setup: Setup, progress: Progress, notes: Mapping[str, Any]
+    folder: Path, fence: int, setup: Setup, progress: Progress, notes: Mapping[str, Any]
 ) -> SavedCheckpoint:
-    """Write a checkpoint that is whole or not there at all. `notes` are the run's own, as JSON."""
+    """Write a checkpoint that is whole or not there at all. `notes` are the run's own, as JSON.
+
+    The fence is part of its name: a process whose run was taken over must not write over a file
+    of the one that has it now, and no database guards a folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors, state = gather(setup)
     state |= {"format": FORMAT, "progress": asdict(progress), "notes": dict(notes)}
     content = save(tensors, metadata={"tricklab": json.dumps(state)})
-    name = file_name(progress.step)
-    temporary = folder / f".{name}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / name)
+    name = file_name(progress.step, fence)
+    temporary = folder / f".{name}"
+    failpoint("checkpoint.begin")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            failpoint("checkpoint.written")
+            file.flush()
+            os.fsync(file.fileno())
+        failpoint("checkpoint.synced")
+        temporary.replace(folder / name)
+    except OSError:
+        # half a file on a full disk helps nobody
+        temporary.unlink(missing_ok=True)
+        raise
+    failpoint("checkpoint.renamed")
     sync_folder(folder)
-    drop_old(folder)
     return SavedCheckpoint(progress.step, name, len(content), hashlib.sha256(content).hexdigest())
 
 
-def file_name(step: int) -> str:
-    return f"step-{step:09d}.safetensors"
+def file_name(step: int, fence: int) -> str:
+    return f"step-{step:09d}-{fence}.safetensors"
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,17 +78,29 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def drop_old(folder: Path) -> None:
-    """Delete all but the newest files: one more than rows are kept, as the rows come later."""
-    for old in sorted(folder.glob("step-*.safetensors"))[: -KEPT - 1]:
-        old.unlink()
+def drop_superseded(folder: Path, kept: Collection[str], fence: int) -> None:
+    """Delete the files that no row points to any more.
+
+    Not those of a later claim of the run; and of this claim's only what is older than all kept:
+    the rows of newer ones are still to be written.
+    """
+    newest = max((step_and_fence(name)[0] for name in kept), default=-1)
+    whole, half = folder.glob("step-*.safetensors"), folder.glob(".step-*.safetensors")
+    for path in whole:
+        step, of_fence = step_and_fence(path.name)
+        is_old = of_fence < fence or (of_fence == fence and step < newest)
+        if is_old and path.name not in kept:
+            path.unlink(missing_ok=True)
+    for path in half:
+        if step_and_fence(path.name)[1] < fence:
+            path.unlink(missing_ok=True)
 
 
-def drop_later(folder: Path, step: int) -> None:
-    """Delete the files of later steps: once a run has gone back they would pass for the newest."""
-    for later in folder.glob("step-*.safetensors"):
-        if later.name > file_name(step):
-            later.unlink()
+def step_and_fence(name: str) -> tuple[int, int]:
+    """What a file's name says; the files of the first format have no fence."""
+    written = NAME.match(name)
+    assert written, f"{name} is no checkpoint"
+    return int(written[1]), int(written[2] or 0)
 
 
 def is_whole(path: Path, sha256: str) -> bool:
@@ -91,12 +117,14 @@ def load_checkpoint(path: Path, setup: Setup) -> tuple[Progress, dict[str, Any]]
     with safe_open(path, "pt") as file:
         state = json.loads(file.metadata()["tricklab"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    assert state["format"] == FORMAT, f"{path} has format {state['format']}, not {FORMAT}"
+    assert state["format"] in (1, FORMAT), f"{path} has format {state['format']}, not {FORMAT}"
     setup.model.load_state_dict(part(tensors, "model."))
     setup.optimizer.load_state_dict(optimizer_state(tensors, state["optimizer"]))
     for name, trick_state in state["tricks"].items():
         setup.trick_state[name].load_state_dict(trick_state)
     restore_generators(tensors, state["generators"])
+    # sums are split between threads, so their number shows in the last digits
+    torch.set_num_threads(state.get("threads", torch.get_num_threads()))
     return Progress(**state["progress"]), state["notes"]
 
 
@@ -117,6 +145,7 @@ def gather(setup: Setup) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         "optimizer": {"param_groups": optimizer["param_groups"], "scalars": scalars},
         "tricks": {name: trick.state_dict() for name, trick in setup.trick_state.items()},
         "generators": drawn,
+        "threads": torch.get_num_threads(),
     }
     # copies on the host: safetensors takes no tensors that share memory
     return {name: value.detach().cpu().clone() for name, value in tensors.items()}, state

@@ -68,6 +68,15 @@ class Recording(Part):
     checkpoint_seconds: int = Field(
         60, ge=1, le=86_400, description="Seconds between two checkpoints."
     )
+    checkpoint_steps: int | None = Field(
+        None, ge=1, le=10**9, description="Steps between two checkpoints, where that is sooner."
+    )
+    checkpoints_kept: int = Field(
+        2,
+        ge=2,
+        le=100,
+        description="How many checkpoints are kept; at least two, so that one may be damaged.",
+    )
 
 
 class Budget(Part):
@@ -79,6 +88,9 @@ class Budget(Part):
     )
     seconds: float | None = Field(
         None, gt=0, le=10**7, description="End after this many seconds of training, if sooner."
+    )
+    stop_when_diverged: bool = Field(
+        True, description="End when the training loss is no longer a finite number."
     )
 
 

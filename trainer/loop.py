@@ -1,7 +1,7 @@
 """The training loop: plain, names no trick, and never waits for the device."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,7 +83,9 @@ class Score:
 
 
 @torch.no_grad()
-def evaluate(setup: Setup, examples: Examples) -> Score:
+def evaluate(
+    setup: Setup, examples: Examples, after_batch: Callable[[], None] = lambda: None
+) -> Score:
     """Loss and accuracy over all examples, the model in eval mode. One read-back, at the end."""
     model = setup.evaluated_model(setup)
     was_training = model.training
@@ -97,6 +99,7 @@ def evaluate(setup: Setup, examples: Examples) -> Score:
         total += setup.criterion.total(output, batch.targets)
         correct += count_correct(output, batch.targets)
         averaged_over += setup.criterion.averaged_over(output, batch.targets)
+        after_batch()
     model.train(was_training)
     loss = float(total) / setup.criterion.divisor(averaged_over)
     return Score(loss, int(correct) / len(examples))

@@ -1,78 +1,88 @@
 """Recorder: takes values from the training thread and writes them from a thread of its own."""
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
+from trainer.block import Block
+from trainer.clock import Clock
+from trainer.failpoints import failpoint
+from trainer.failures import Diverged, is_disk_full
 from trainer.overseer import Overseer
 from trainer.store.database import reading, writing
 from trainer.store.packing import Points
 from trainer.store.writer import SeriesKey, Writer
 
+log = logging.getLogger(__name__)
+
 BLOCK_SECONDS = 0.25
 """How long values wait on the device before they are read back, all at once."""
 LISTEN_SECONDS = 0.5
 """How often the recorder listens for what is asked of the run while it has nothing to write."""
+STUCK_SECONDS = 5.0
+"""After this long in one activity it is told, so that people see what a run waits for."""
+
+CLOSING_SECONDS = 60.0
+"""How long the end of a run waits for a database that does not answer."""
 
 Write = Callable[[Connection, Writer], None]
 
 
-@dataclass
-class Block:
-    """Values of many steps, still on the device: one list per series."""
+@dataclass(frozen=True)
+class Task:
+    """Something to write, and what to do once it is committed."""
 
-    steps: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    values: dict[str, list[torch.Tensor | float]] = field(default_factory=dict)
-
-    def add(self, step: int, values: Mapping[str, torch.Tensor | float]) -> None:
-        self.steps.append(step)
-        self.times.append(time.time())
-        for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
-
-    def read_back(self) -> dict[SeriesKey, Points]:
-        """The block as points in host memory: one wait for the device per series."""
-        steps, times = np.asarray(self.steps), np.asarray(self.times)
-        return {
-            SeriesKey(name): Points(steps, in_host_memory(values), times)
-            for name, values in self.values.items()
-        }
-
-
-def in_host_memory(values: list[torch.Tensor | float]) -> npt.NDArray[np.float64]:
-    if isinstance(values[0], torch.Tensor):
-        stacked = torch.stack([v for v in values if isinstance(v, torch.Tensor)])
-        return stacked.cpu().double().numpy()
-    return np.asarray(values, np.float64)
+    write: Write
+    durable: bool = False
+    afterwards: Callable[[], None] | None = None
 
 
 class Recorder:
     """Gathers values in blocks and appends them to the store within a second.
 
-    The thread that trains calls every method but the last three; another, started here, writes.
+    The thread that trains calls every public method; another, started here, writes.
     """
 
-    def __init__(self, engine: Engine, writer: Writer, overseer: Overseer) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        writer: Writer,
+        overseer: Overseer,
+        clock: Clock,
+        *,
+        stop_when_diverged: bool = False,
+    ) -> None:
         self.engine = engine
         self.writer = writer
         self.overseer = overseer
+        self.clock = clock
+        self.stop_when_diverged = stop_when_diverged
         self.asked = ""
         self.failure: BaseException | None = None
         self.block = Block()
         self.block_ends = time.perf_counter() + BLOCK_SECONDS
+        self.last_finite: Mapping[str, float] | None = None
         self.step = 0
         self.train_seconds = 0.0
-        self.pending: queue.SimpleQueue[tuple[Write | None, bool]] = queue.SimpleQueue()
+        self.unwritten: list[Task] = []
+        self.has_begun = False
+        self.goes_on = True
+        self.closed_at = 0.0
+        self.seen_lap = 0.0
+        self.told_stuck = 0.0
+        self.pending: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.keep_writing, name="recorder")
         self.thread.start()
+
+    # -- for the thread that trains ---------------------------------------------------------
 
     def add(self, step: int, values: Mapping[str, torch.Tensor | float]) -> None:
         """Take the values of one step; tensors stay where they are until the block ends."""
@@ -85,30 +95,67 @@ class Recorder:
         self.write(lambda connection, writer: append(connection, writer, points))
 
     def turn(self, step: int, train_seconds: float) -> None:
-        """End the block when its time has come. Called at every step; raises a writer's failure."""
+        """End the block when its time has come. Called at every step.
+
+        Raises what the writing thread met, and Diverged.
+        """
         if self.failure:
             raise self.failure
         if time.perf_counter() >= self.block_ends:
             self.hand_over(step, train_seconds)
 
     def hand_over(self, step: int, train_seconds: float) -> None:
-        """Read the block back and give it to the writing thread."""
-        self.step, self.train_seconds = step, train_seconds
+        """Read the block back and give it to the writing thread. Raises Diverged.
+
+        The steps after one that diverged are dropped: when it is noticed depends on the clock,
+        where the curves end must not.
+        """
         block, self.block = self.block, Block()
-        columns = block.read_back()
+        columns: Mapping[SeriesKey, Points] = block.read_back()
+        diverged = None
+        if self.stop_when_diverged:
+            columns, diverged = self.cut_where_diverged(columns)
+        self.step, self.train_seconds = diverged.step if diverged else step, train_seconds
         self.write(lambda connection, writer: append(connection, writer, columns))
         self.block_ends = time.perf_counter() + BLOCK_SECONDS
+        if diverged:
+            raise diverged
 
-    def write(self, write: Write, *, durable: bool = False) -> None:
+    def cut_where_diverged(
+        self, columns: Mapping[SeriesKey, Points]
+    ) -> tuple[Mapping[SeriesKey, Points], Diverged | None]:
+        """The columns up to the first step whose loss is not finite, and what to raise for it."""
+        loss = columns.get(SeriesKey("train_loss"))
+        if loss is None:
+            return columns, None
+        finite = np.isfinite(loss.values)
+        good = len(loss) if finite.all() else int(finite.argmin())
+        if good:
+            values = {key.name: float(points.values[good - 1]) for key, points in columns.items()}
+            self.last_finite = {"step": int(loss.steps[good - 1]), **values}
+        if good == len(loss):
+            return columns, None
+        diverged = Diverged(int(loss.steps[good]), float(loss.values[good]), self.last_finite)
+        return {key: points[: good + 1] for key, points in columns.items()}, diverged
+
+    def write(
+        self,
+        write: Write,
+        *,
+        durable: bool = False,
+        afterwards: Callable[[], None] | None = None,
+    ) -> None:
         """Queue something to write, after all that came before it."""
-        self.pending.put((write, durable))
+        self.pending.put(Task(write, durable, afterwards))
 
     def close(self) -> None:
         """Write what is left and end the thread. Raises what the writer met."""
-        self.pending.put((None, False))
+        self.pending.put(None)
         self.thread.join()
         if self.failure:
             raise self.failure
+
+    # -- for the thread that writes ---------------------------------------------------------
 
     def keep_writing(self) -> None:
         try:
@@ -119,32 +166,71 @@ class Recorder:
 
     def write_what_waits(self) -> bool:
         """One transaction with everything that waits; False when there will be no more."""
-        writes, durable, goes_on = self.waiting()
-        if not writes:
-            with reading(self.engine) as connection:
-                self.asked = self.overseer.asked(connection)
-            return goes_on
-        with writing(self.engine, durable=durable) as connection:
-            # first of all: it checks that this process still may write
-            asked = self.overseer.report(connection, self.step, self.train_seconds)
-            for write in writes:
-                write(connection, self.writer)
-        self.asked = asked
-        return goes_on
-
-    def waiting(self) -> tuple[list[Write], bool, bool]:
-        """What waits to be written, whether it must be durable, and whether more will come."""
-        writes: list[Write] = []
-        durable = False
+        self.gather()
         try:
-            write, lasting = self.pending.get(timeout=LISTEN_SECONDS)
-            while write is not None:
-                writes.append(write)
-                durable |= lasting
-                write, lasting = self.pending.get_nowait()
+            lap = self.clock.last
+            if self.unwritten or lap != self.seen_lap:
+                self.asked = self.commit()
+                self.seen_lap = lap
+            else:
+                self.listen()
+        except OperationalError as error:
+            self.bear(error)
+            return True
+        return self.goes_on
+
+    def bear(self, error: OperationalError) -> None:
+        """Try again later when the database did not let us begin; training need not wait for it."""
+        if self.has_begun or is_disk_full(error):
+            raise error
+        if not self.goes_on and time.monotonic() > self.closed_at + CLOSING_SECONDS:
+            raise error
+        log.warning("nothing can be recorded at the moment: %s", error.orig)
+        time.sleep(LISTEN_SECONDS)
+
+    def commit(self) -> str:
+        """Write all, and that the run has got on; what is asked of it."""
+        failpoint("recorder.begin")
+        tasks, self.has_begun = self.unwritten, False
+        with writing(self.engine, durable=any(task.durable for task in tasks)) as connection:
+            # first of all: it checks that this process still may write
+            asked = self.overseer.report(
+                connection, self.step, self.train_seconds, self.clock.doing
+            )
+            # from here on the writer's own state would have to be taken back too
+            self.has_begun = True
+            for task in tasks:
+                task.write(connection, self.writer)
+            failpoint("recorder.commit")
+        failpoint("recorder.committed")
+        self.unwritten, self.has_begun = [], False
+        for task in tasks:
+            if task.afterwards:
+                task.afterwards()
+        return asked
+
+    def listen(self) -> None:
+        """Hear what is asked; tell once what the run is stuck in. Nothing got on meanwhile."""
+        with reading(self.engine) as connection:
+            self.asked = self.overseer.asked(connection)
+        if self.clock.seconds_since > STUCK_SECONDS and self.told_stuck != self.seen_lap:
+            self.told_stuck = self.seen_lap
+            with writing(self.engine, durable=False) as connection:
+                self.overseer.say(connection, self.clock.doing)
+
+    def gather(self) -> None:
+        """Take in what waits to be written; comes back without when for a while nothing did."""
+        if self.unwritten or not self.goes_on:
+            return
+        try:
+            task = self.pending.get(timeout=LISTEN_SECONDS)
+            while task is not None:
+                self.unwritten.append(task)
+                task = self.pending.get_nowait()
         except queue.Empty:
-            return writes, durable, True
-        return writes, durable, False
+            return
+        self.goes_on = False
+        self.closed_at = time.monotonic()
 
 
 def append(connection: Connection, writer: Writer, columns: Mapping[SeriesKey, Points]) -> None:

@@ -15,20 +15,24 @@ from trainer.anatomy import chosen_layers, model_anatomy
 from trainer.batch import Batch
 from trainer.build import build_setup, choose_device
 from trainer.check import check
-from trainer.checkpoint import drop_later, is_whole, load_checkpoint
+from trainer.checkpoint import drop_superseded, is_whole, load_checkpoint
+from trainer.clock import Clock
 from trainer.config import RunConfig
 from trainer.environment import describe
+from trainer.failpoints import failpoint
+from trainer.failures import DiskShort
 from trainer.loop import Progress, train
 from trainer.memory import start_measuring
 from trainer.overseer import Overseer
 from trainer.part import Refused
+from trainer.place import Place
 from trainer.probe import Probe
 from trainer.recorder import Recorder
 from trainer.setup import Setup
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints
 from trainer.store.writer import Writer
-from trainer.tasks import DataFolders, TaskData
+from trainer.tasks import TaskData
 from trainer.tricks import in_order, name_of
 from trainer.watch import RunWatch
 
@@ -55,19 +59,6 @@ class Ending:
     evidence: Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run belongs: its number, its files, and the data sets of this machine."""
-
-    run_id: int
-    folder: Path
-    data: DataFolders
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-
 def train_run(config: RunConfig, place: Place, engine: Engine, overseer: Overseer) -> Ending:
     """Train from the start, or from the run's newest whole checkpoint.
 
@@ -75,9 +66,12 @@ def train_run(config: RunConfig, place: Place, engine: Engine, overseer: Oversee
     """
     for problem in check(config):
         raise Refused(f"{problem.field}: {problem.message}")
-    device = choose_device(config.device)
+    device = choose_device(place.device or config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    failpoint("run.begin")
     log.info("reading %s", config.task.title)
     data = config.task.load(place.data)
     setup = build_setup(config, data, device)
@@ -88,6 +82,7 @@ def train_run(config: RunConfig, place: Place, engine: Engine, overseer: Oversee
         for switch in setup.switches:
             switches.enter_context(switch())
         setup.place()
+        must_have_room(config, place, setup)
         start_measuring(device)
         watch = train_watched(config, place, engine, overseer, setup, data)
         evidence = {name_of(type(trick)): dict(trick.evidence(setup)) for trick in tricks}
@@ -111,9 +106,11 @@ def train_watched(
         overseer.begin(connection, opening_facts(config, setup, progress))
         # what a fresh run records at step 0 comes later, so nothing is kept for it
         writer.rewind(connection, progress.step or -1)
+        kept = writer.keep_checkpoints(connection, config.recording.checkpoints_kept)
     # only now: the transaction has shown that the run is still this process's to change
-    drop_later(place.checkpoints, progress.step)
-    recorder = Recorder(engine, writer, overseer)
+    drop_superseded(place.checkpoints, kept, place.fence)
+    stops = config.budget.stop_when_diverged
+    recorder = Recorder(engine, writer, overseer, Clock(), stop_when_diverged=stops)
     try:
         watch = RunWatch(
             config=config,
@@ -121,15 +118,32 @@ def train_watched(
             data=data,
             recorder=recorder,
             probe=probe_for(config, setup, data),
-            folder=place.checkpoints,
+            place=place,
             notes=notes,
         )
         watch.before_training(progress)
+        failpoint("run.train")
         train(setup, progress, watch)
         watch.after_training(progress)
     finally:
         recorder.close()
     return watch
+
+
+def must_have_room(config: RunConfig, place: Place, setup: Setup) -> None:
+    """Before the first step: better to say so now than to stop in the middle of the night."""
+    weights = sum(t.nbytes for t in setup.model.state_dict().values())
+    # weights, and for each at most two values of the optimizer; one file more while it is written
+    checkpoints = 3 * weights * (config.recording.checkpoints_kept + 1)
+    looks = config.recording.layers and config.recording.layer_steps != "never"
+    outputs = config.recording.layer_megabytes * 10**6 if looks else 0
+    needed, free = checkpoints + outputs + place.reserve_bytes, place.free_bytes()
+    if needed > free:
+        raise DiskShort(
+            f"this run may write {needed / 1e6:,.0f} MB, of which {checkpoints / 1e6:,.0f} MB are "
+            f"checkpoints, and {free / 1e6:,.0f} MB are free in {place.folder.parent.parent}; free "
+            "some, or lower recording.layer_megabytes"
+        )
 
 
 def opening_facts(config: RunConfig, setup: Setup, progress: Progress) -> dict[str, Any]:

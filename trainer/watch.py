@@ -2,18 +2,18 @@
 
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
-from trainer.checkpoint import KEPT, SavedCheckpoint, save_checkpoint
+from trainer.checkpoint import SavedCheckpoint, drop_superseded, save_checkpoint
 from trainer.clock import Clock
 from trainer.config import RunConfig
 from trainer.loop import Progress, Score, evaluate
 from trainer.memory import peak_memory_bytes
+from trainer.place import Place
 from trainer.probe import Look, Probe
-from trainer.recorder import Recorder, Write
+from trainer.recorder import Recorder
 from trainer.setup import Setup, StepOutcome
 from trainer.store.writer import SeriesKey, Writer
 from trainer.tasks import TaskData
@@ -35,7 +35,7 @@ class RunWatch:
         data: TaskData,
         recorder: Recorder,
         probe: Probe,
-        folder: Path,
+        place: Place,
         notes: dict[str, Any],
     ) -> None:
         self.config = config
@@ -43,8 +43,8 @@ class RunWatch:
         self.data = data
         self.recorder = recorder
         self.probe = probe
-        self.folder = folder
-        self.clock = Clock()
+        self.place = place
+        self.clock: Clock = recorder.clock
         self.clock.seconds |= notes.get("seconds", {})
         self.saved_at = self.clock.last
         self.layer_bytes = int(notes.get("layer_bytes", 0))
@@ -80,6 +80,8 @@ class RunWatch:
         return self.is_to_end(progress)
 
     def after_epoch(self, progress: Progress) -> bool:
+        # before evaluating: whether a diverged network is scored must not depend on the clock
+        self.recorder.hand_over(progress.step, self.clock.train_seconds)
         self.evaluate(progress)
         log.info(
             "epoch %d of %d: val_loss %.4g, val_accuracy %.4f",
@@ -102,12 +104,12 @@ class RunWatch:
     def after_training(self, progress: Progress) -> None:
         """The last look, score and checkpoint; a cancelled run gets none of them."""
         self.step = progress.step
+        self.recorder.hand_over(progress.step, self.clock.train_seconds)
         if self.end == "finished":
             if self.evaluated_step != progress.step:
                 self.evaluate(progress)
             if self.probe.wants_end() and not self.probe.wants(progress.step):
                 self.look(progress.step)
-        self.recorder.hand_over(progress.step, self.clock.train_seconds)
         if self.end != "cancelled":
             self.save(progress)
 
@@ -139,17 +141,23 @@ class RunWatch:
         ):
             log.info("the budget is used up at step %d", progress.step)
             return True
-        if self.clock.last - self.saved_at >= self.config.recording.checkpoint_seconds:
+        if self.is_to_save(progress.step):
             self.recorder.hand_over(progress.step, seconds)
             self.save(progress)
         return False
+
+    def is_to_save(self, step: int) -> bool:
+        recording = self.config.recording
+        if recording.checkpoint_steps and step % recording.checkpoint_steps == 0:
+            return True
+        return self.clock.last - self.saved_at >= recording.checkpoint_seconds
 
     # -- what it does between steps ---------------------------------------------------------
 
     def evaluate(self, progress: Progress) -> None:
         """Score the test examples and record the two numbers at this step."""
-        self.clock.lap("recording")
-        score = evaluate(self.setup, self.data.test)
+        self.clock.turn_to("evaluating")
+        score = evaluate(self.setup, self.data.test, lambda: self.clock.lap("evaluation"))
         self.keep(progress, score)
         self.recorder.add_now(
             progress.step,
@@ -177,7 +185,7 @@ class RunWatch:
 
     def look(self, step: int) -> None:
         """Let the probe look, and record what it saw as far as the budget of bytes goes."""
-        self.clock.lap("recording")
+        self.clock.turn_to("looking at layers")
         look = self.probe.look(self.setup.evaluated_model(self.setup), step)
         self.recorder.add_now(
             step,
@@ -199,19 +207,20 @@ class RunWatch:
         size = sum(len(output.payload) for output in look.outputs)
         most = self.config.recording.layer_megabytes * 10**6
         if self.layer_bytes + size > most:
-            log.warning(
-                "layer outputs of step %d are not kept: with %.1f MB more they would be over "
-                "recording.layer_megabytes; their statistics are",
-                look.step,
-                size / 1e6,
-            )
-            return ()
-        self.layer_bytes += size
-        return look.outputs
+            why = f"with {size / 1e6:.1f} MB more they would be over recording.layer_megabytes"
+        elif not self.place.has_room_for(size):
+            why = "the disk is nearly full, and what is left is for checkpoints"
+        else:
+            self.layer_bytes += size
+            return look.outputs
+        log.warning(
+            "layer outputs of step %d are not kept: %s; their statistics are", look.step, why
+        )
+        return ()
 
     def save(self, progress: Progress) -> None:
-        """Write a checkpoint, and then the row that points to it."""
-        self.clock.lap("recording")
+        """Write a checkpoint, and then the row that points to it; then drop what is too old."""
+        self.clock.turn_to("saving a checkpoint")
         notes = {
             "seconds": self.clock.seconds,
             "layer_bytes": self.layer_bytes,
@@ -219,17 +228,21 @@ class RunWatch:
             "scores": self.scores,
             "evaluated_step": self.evaluated_step,
         }
-        saved = save_checkpoint(self.folder, self.setup, progress, notes)
-        self.recorder.write(pointing_to(saved), durable=True)
+        place = self.place
+        saved = save_checkpoint(place.checkpoints, place.fence, self.setup, progress, notes)
+        self.point_to(saved)
         self.clock.lap("checkpoint")
         self.saved_at = self.clock.last
 
+    def point_to(self, saved: SavedCheckpoint) -> None:
+        kept: list[str] = []
 
-def pointing_to(saved: SavedCheckpoint) -> Write:
-    """Point a row to a checkpoint; only the newest few rows stay."""
+        def write(connection: Connection, writer: Writer) -> None:
+            writer.add_checkpoint(connection, saved.step, saved.file, saved.bytes, saved.sha256)
+            kept[:] = writer.keep_checkpoints(connection, self.config.recording.checkpoints_kept)
+            self.recorder.overseer.saved(connection)
 
-    def write(connection: Connection, writer: Writer) -> None:
-        writer.add_checkpoint(connection, saved.step, saved.file, saved.bytes, saved.sha256)
-        writer.keep_checkpoints(connection, KEPT)
+        def drop() -> None:
+            drop_superseded(self.place.checkpoints, kept, self.place.fence)
 
-    return write
+        self.recorder.write(write, durable=True, afterwards=drop)

@@ -1,15 +1,17 @@
 """The database by URL. The one module with SQL that only SQLite understands."""
 
+import fcntl
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     REAL,
+    URL,
     BigInteger,
     Connection,
     Dialect,
@@ -25,8 +27,10 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.types import TypeEngine
+
+from trainer.store.database_clock import give_clock
 
 BUSY_SECONDS = 30
 ALTERING = 0x7721C81AB
@@ -91,14 +95,17 @@ def finite(value: Any) -> Any:
     return value
 
 
-def connect(url: str) -> Engine:
-    """An engine for the URL. An SQLite file's folder is made when it is missing."""
+def connect(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
+    """An engine for the URL. An SQLite file's folder is made when it is missing.
+
+    Whoever waits for SQLite's lock for longer than `busy_seconds` gets an OperationalError.
+    """
     location = make_url(url)
     if location.get_backend_name() != "sqlite":
         return create_engine(location, pool_pre_ping=True)
     if location.database and location.database != ":memory:":
         Path(location.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(location, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(location, connect_args={"timeout": busy_seconds})
     event.listen(engine, "connect", prepare_sqlite)
     event.listen(engine, "begin", begin_sqlite)
     return engine
@@ -107,12 +114,8 @@ def connect(url: str) -> Engine:
 def prepare_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     # the driver's own transactions off: it would begin late and deferred
     connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_SECONDS * 1000}",
-    ):
+    give_clock(connection)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -174,3 +177,131 @@ def driver(connection: Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
     return raw
+
+
+# -- an SQLite file as a whole: copied, examined, replaced ----------------------------------
+
+LOOKING_BUSY_SECONDS = 5
+LOCK_BYTES = (0x40000000, 512)
+"""Where in the file SQLite's own locks lie, and how long they are: see its file format."""
+
+
+def sqlite_file(url: str | URL) -> Path | None:
+    """The file of an SQLite URL; None for a database in memory or on a server."""
+    location = make_url(url)
+    if location.get_backend_name() != "sqlite" or not location.database:
+        return None
+    return None if location.database.startswith((":memory:", "file:")) else Path(location.database)
+
+
+def look(url: str) -> Engine:
+    """An engine that makes and changes nothing, not even the journal mode."""
+    location = make_url(url)
+    if location.get_backend_name() != "sqlite":
+        return create_engine(location, execution_options={"postgresql_readonly": True})
+    file = sqlite_file(location)
+    assert file is not None, f"{url} is in memory: there is nothing to look at"
+    engine = create_engine("sqlite://", creator=lambda: looking(file), poolclass=NullPool)
+    event.listen(engine, "begin", begin_sqlite)
+    return engine
+
+
+def looking(file: Path) -> sqlite3.Connection:
+    """The driver's connection to a file that is there, which cannot write to it.
+
+    What it leaves beside the file is what it found: a connection that may only read leaves the
+    log it had to make, and one that may write moves the log it found into the file.
+    """
+    mode = "ro" if file.with_name(f"{file.name}-wal").exists() else "rw"
+    connection = sqlite3.connect(
+        f"{file.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=LOOKING_BUSY_SECONDS,
+        isolation_level=None,
+        # pools close a connection in whichever thread drops it
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA query_only=ON")
+    give_clock(connection)
+    return connection
+
+
+@contextmanager
+def snapshot(file: Path) -> Iterator[sqlite3.Connection]:
+    """One moment of the file, as long as the block lasts. Writers go on; their log grows."""
+    with closing(looking(file)) as connection:
+        connection.execute("BEGIN DEFERRED")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        yield connection
+
+
+def rows_per_table(connection: sqlite3.Connection) -> dict[str, int]:
+    named = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    names = [name for (name,) in connection.execute(named).fetchall()]
+    return {
+        name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names
+    }
+
+
+def damage(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong with the file; reads all of it. Empty when it is sound."""
+    found = [line for (line,) in connection.execute("PRAGMA integrity_check(20)").fetchall()]
+    if found != ["ok"]:
+        return found
+    dangling = connection.execute("PRAGMA foreign_key_check").fetchmany(20)
+    return [f"row {row} of {table} refers to nothing in {to}" for table, row, to, _ in dangling]
+
+
+def journal_mode(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+def without_log(connection: sqlite3.Connection) -> None:
+    """Move the write-ahead log into the file, and keep none. Fails while others have it open."""
+    connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[sqlite3.Connection]:
+    """The only connection to the file, which is made if it is missing; its log is gone.
+
+    Raises an OperationalError while any process has the file open, be it idle or frozen: in WAL
+    mode each keeps a lock for as long as it has it open.
+    """
+    with closing(sqlite3.connect(file, timeout=2, isolation_level=None)) as connection:
+        without_log(connection)
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        # taken by the transaction, kept after it
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        yield connection
+
+
+@contextmanager
+def alone_with_wreck(file: Path) -> Iterator[None]:
+    """SQLite's own lock on a file that SQLite itself cannot read. Raises OSError when it is taken.
+
+    POSIX frees it when this process closes the file anywhere: no connection to it in the block.
+    """
+    with file.open("r+b") as opened:
+        start, length = LOCK_BYTES
+        fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+        yield
+
+
+def keep_numbers(connection: sqlite3.Connection, least: Mapping[str, int]) -> None:
+    """See to it that tables never again give a number up to this one."""
+    for table, number in least.items():
+        connection.execute(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT ?, 0 WHERE NOT EXISTS "
+            "(SELECT 1 FROM sqlite_sequence WHERE name = ?)",
+            (table, table),
+        )
+        connection.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (number, table)
+        )
+
+
+def given_numbers(connection: sqlite3.Connection) -> dict[str, int]:
+    """The highest number that each table which never gives one twice has given."""
+    return dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())

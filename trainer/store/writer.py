@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, literal, select, update
 
+from trainer.store.database import Number
 from trainer.store.packing import NO_POINTS, Points, pack, unpack
 from trainer.store.tables import checkpoints, layer_outputs, series, series_chunks
 
@@ -163,13 +164,34 @@ class Writer:
             )
         )
 
-    def keep_checkpoints(self, connection: Connection, most: int) -> None:
-        """Forget all but the newest rows."""
+    def keep_checkpoints(self, connection: Connection, most: int) -> list[str]:
+        """Forget all but the newest rows; the files that those which stay point to."""
         own = checkpoints.c.run_id == self.run_id
-        newest = select(checkpoints.c.step).where(own).order_by(checkpoints.c.step.desc())
-        steps = connection.execute(newest).scalars().all()
-        if len(steps) > most:
-            connection.execute(delete(checkpoints).where(own, checkpoints.c.step < steps[most - 1]))
+        newest = select(checkpoints).where(own).order_by(checkpoints.c.step.desc())
+        rows = connection.execute(newest).all()
+        if len(rows) > most:
+            oldest = rows[most - 1].step
+            connection.execute(delete(checkpoints).where(own, checkpoints.c.step < oldest))
+        return [row.file for row in rows[:most]]
+
+    def take_over(self, connection: Connection, run_id: int, step: int) -> None:
+        """Begin with another run's series up to a step, and its checkpoint there."""
+        for row in connection.execute(select(series).filter_by(run_id=run_id)).all():
+            values = {**row._mapping, "run_id": self.run_id}
+            del values["id"]
+            result = connection.execute(insert(series).values(values))
+            assert result.inserted_primary_key is not None
+            copied = {c.name: c for c in series_chunks.c} | {
+                "series_id": literal(result.inserted_primary_key[0], Number)
+            }
+            connection.execute(
+                insert(series_chunks).from_select(
+                    list(copied),
+                    select(*copied.values()).where(series_chunks.c.series_id == row.id),
+                )
+            )
+        row = connection.execute(select(checkpoints).filter_by(run_id=run_id, step=step)).one()
+        self.add_checkpoint(connection, row.step, row.file, row.bytes, row.sha256)
 
     def rewind(self, connection: Connection, step: int) -> None:
         """Forget everything after `step`, and go on from there: what a resumed run begins with."""
@@ -216,3 +238,8 @@ class Writer:
         else:
             target.tail, target.tail_is_stored = tail, True
         return target
+
+    def forget_checkpoints(self, connection: Connection, files: Sequence[str]) -> None:
+        """Forget these, of a run that nobody trains; their files go once that is committed."""
+        own = checkpoints.c.run_id == self.run_id
+        connection.execute(delete(checkpoints).where(own, checkpoints.c.file.in_(files)))
