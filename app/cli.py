@@ -4,6 +4,7 @@ import logging
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from app import commands
 from app.missing import RunMissing
 from app.settings import Settings
 from trainer.part import Refused
@@ -97,6 +99,55 @@ def migrate() -> None:
 
 
 @app.command()
+def backup(
+    to: Annotated[
+        Path | None, typer.Option(help="A new file, or a folder; else the lab's own backups.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the database, verified, while everything goes on."""
+    from app.backup import make_backup
+
+    made = make_backup(Settings(), to)
+    if as_json:
+        print_json(asdict(made) | {"path": str(made.path)})
+        return
+    size = f"{made.bytes / 1e6:,.1f} MB in {made.seconds:.1f} s"
+    words = f"schema {made.schema}, {made.runs} runs, {size}"
+    out.print(f"{made.path} is a sound backup: {words}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="A backup.")]) -> None:
+    """Put a backup in place of the database, which is kept; for a lab where nothing runs."""
+    from app.restore import restore as put_back
+
+    done = put_back(Settings(), file)
+    words = f"{done.path} is restored: schema {done.schema}, {done.runs} runs"
+    kept = f"; what it was before is {done.replaced}" if done.replaced else ""
+    out.print(words + kept, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Examine the lab and this machine; changes nothing. Fails when something is bad."""
+    from app.doctor import Verdict, examine
+
+    found = examine(Settings())
+    if as_json:
+        print_json([asdict(finding) for finding in found])
+    for finding in () if as_json else found:
+        styles = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.BAD: "red"}
+        line = Text(f"{finding.verdict:8}", style=styles[finding.verdict])
+        line.append(f"{finding.name}: {finding.words}", style="default")
+        out.print(line, highlight=False, soft_wrap=True)
+        if finding.way_out:
+            out.print(Text(f"{'':8}-> {finding.way_out}", style="dim"), soft_wrap=True)
+    if any(finding.verdict == Verdict.BAD for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     config: Annotated[str, typer.Argument(help="A recipe's name, or a .toml or .json file.")],
     name: Annotated[str, typer.Option(help="Name of the run.")] = "",
@@ -170,14 +221,17 @@ def stop(
     cancel: Annotated[bool, typer.Option(help="Drop it instead of concluding it.")] = False,
 ) -> None:
     """End a run at its next step: evaluated and finished, or cancelled."""
-    from app import queue
+    from app import finding, queue
     from app.models import Asked
     from trainer.store.database import writing
 
     with writing(migrate_database(Settings())) as connection:
-        run_id = queue.find(connection, run)
+        run_id = finding.find(connection, run)
         queue.ask(connection, run_id, Asked.CANCEL if cancel else Asked.STOP)
     out.print(f"Run {run_id} was asked to {'cancel' if cancel else 'stop'}")
+
+
+commands.register(app)
 
 
 def read_config(text: str) -> tuple[Any, str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from sqlalchemy import Connection, Engine
 
-from app import queue
+from app import finding
 from app.names import Storable
 from app.settings import Settings
 from trainer.store.database import reading, writing
@@ -47,7 +47,7 @@ Reference = Annotated[str, Path(max_length=200, description="Number or name of a
 
 def run_number(run: Reference, connection: Reading) -> int:
     """The number of the run in the address. Raises RunMissing."""
-    return queue.find(connection, run)
+    return finding.find(connection, run)
 
 
 RunNumber = Annotated[int, Depends(run_number)]

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 COLUMNS = (
-    "id name status reason asked step total_steps steps_per_epoch train_seconds device version"
+    "id name status reason cause asked activity step total_steps steps_per_epoch train_seconds "
+    "device version"
 ).split()
 
 State = dict[str, Any]

@@ -21,6 +21,8 @@ from app.settings import ROOT, Settings
 from trainer.check import facts
 from trainer.config import RunConfig
 
+BUSY_SECONDS = 5.0
+
 
 class Lab(FastAPI):
     """The application behind its gate."""
@@ -64,7 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=opened,
     )
     app.state.settings = settings
-    app.state.engine = open_database(settings)
+    # whoever looks at a page must not wait half a minute to hear that the database is locked
+    app.state.engine = open_database(settings, busy_seconds=BUSY_SECONDS)
     app.state.live = Live(app.state.engine)
     problems.install(app, problem_page)
     for module in (api, assets, docs_page, health, pages):

@@ -1,21 +1,26 @@
-"""The queue: every change of a run's status, each one guarded statement, and nothing else."""
+"""The queue: every change of a run's status, each one guarded statement, and nothing else.
 
-import itertools
+A statement names the status it leaves and, where a worker speaks, the fence it holds; an event
+says who did it, when and why.
+"""
+
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
+from pydantic import ValidationError
+from sqlalchemy import Connection, Select, delete, exists, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.missing import RunMissing
-from app.models import Asked, Status, run_events, runs, workers
-from app.names import readable_name
+from app.events import PERSON, QUEUE, note_event
+from app.finding import must_exist
+from app.labels import free_name, must_be_free
+from app.models import Asked, Status, news, queue_state, runs, workers
 from trainer.config import RunConfig
+from trainer.failures import Cause, Failure
 from trainer.part import Refused
-
-PERSON = "person"
+from trainer.store.database_clock import database_now
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,15 @@ class Claim:
     fence: int
     attempt: int
     config: RunConfig
+    device: str = "cpu"
+
+    @property
+    def holder(self) -> str:
+        return f"worker {self.worker_id}"
 
 
 class ClaimLost(Exception):
     """Another worker took the run over, or it was deleted; whoever held it may not write on."""
-
-
-def now() -> float:
-    """Unix seconds. Statuses never depend on it; leases do, see `requeue_lost`."""
-    return time.time()
 
 
 # -- what a person does ---------------------------------------------------------------------
@@ -51,6 +56,7 @@ def add(
     priority: int = 0,
     parent_id: int | None = None,
     request_key: str | None = None,
+    why: str = "",
 ) -> int:
     """Put a new run into the queue and give its number. Refuses a name that is taken."""
     if name:
@@ -61,20 +67,19 @@ def add(
             recipe=recipe,
             note=note,
             config=config.model_dump(mode="json"),
+            wanted_device=config.device,
             request_key=request_key,
             status=Status.QUEUED,
             priority=priority,
             parent_id=parent_id,
-            created_at=now(),
+            created_at=database_now(),
         )
     )
     assert result.inserted_primary_key is not None
     run_id = int(result.inserted_primary_key[0])
-    if not name:
-        connection.execute(
-            update(runs).where(runs.c.id == run_id).values(name=free_name(connection, run_id))
-        )
-    note_event(connection, run_id, "queued", PERSON)
+    named = name or free_name(connection, run_id)
+    connection.execute(update(runs).where(runs.c.id == run_id).values(name=named, place=run_id))
+    note_event(connection, run_id, Status.QUEUED, PERSON, why)
     return run_id
 
 
@@ -98,23 +103,6 @@ def add_once(
     return add(connection, config, request_key=request_key, **more), True
 
 
-def must_be_free(connection: Connection, name: str) -> None:
-    if name.isdecimal():
-        raise Refused(f"the name {name!r} would be taken for a run's number; add a letter")
-    if name_is_taken(connection, name):
-        raise Refused(f"a run named {name!r} exists already; choose another name")
-
-
-def free_name(connection: Connection, run_id: int) -> str:
-    """A readable name for a run; another one where a person gave it to a run of theirs."""
-    names = (readable_name(run_id, draw) for draw in itertools.count())
-    return next(name for name in names if not name_is_taken(connection, name))
-
-
-def name_is_taken(connection: Connection, name: str) -> bool:
-    return bool(connection.execute(select(exists().where(runs.c.name == name))).scalar())
-
-
 def ask(connection: Connection, run_id: int, asked: Asked) -> None:
     """Ask a run to pause, stop or cancel.
 
@@ -122,50 +110,52 @@ def ask(connection: Connection, run_id: int, asked: Asked) -> None:
     Refused when the run is over, or when there is nothing to pause or stop.
     """
     run = must_exist(connection, run_id)
-    if run.status == Status.RUNNING:
-        moved = change(connection, run_id, [Status.RUNNING], asked=asked)
-        if moved:
-            note_event(connection, run_id, f"asked to {asked}", PERSON)
-            return
-    if asked == Asked.PAUSE and change(
-        connection, run_id, [Status.QUEUED], status=Status.PAUSED, reason="paused before it began"
-    ):
-        note_event(connection, run_id, Status.PAUSED, PERSON)
-    elif asked in (Asked.CANCEL, Asked.STOP) and change(
-        connection,
-        run_id,
-        [Status.QUEUED, Status.PAUSED],
-        status=Status.CANCELLED,
-        reason="cancelled while it waited",
-        ended_at=now(),
-    ):
-        note_event(connection, run_id, Status.CANCELLED, PERSON)
+    running = runs.c.status == Status.RUNNING
+    if change(connection, run_id, running, f"asked to {asked}", asked=asked):
+        return
+    if asked == Asked.PAUSE:
+        reason = "paused before it began" if not run.step else f"paused at step {run.step}"
+        moved = change(
+            connection,
+            run_id,
+            runs.c.status == Status.QUEUED,
+            Status.PAUSED,
+            status=Status.PAUSED,
+            reason=reason,
+        )
     else:
+        moved = change(
+            connection,
+            run_id,
+            runs.c.status.in_([Status.QUEUED, Status.PAUSED]),
+            Status.CANCELLED,
+            status=Status.CANCELLED,
+            reason="cancelled while it waited",
+            cause="",
+            failure=None,
+            ended_at=database_now(),
+        )
+    if not moved:
         raise Refused(f"run {run_id} is {run.status}; there is nothing to {asked}")
 
 
 def resume(connection: Connection, run_id: int) -> None:
     """Put a paused run back into the queue, to go on from its checkpoint."""
     run = must_exist(connection, run_id)
-    if not change(
-        connection, run_id, [Status.PAUSED], status=Status.QUEUED, reason="", asked=Asked.NOTHING
-    ):
+    if not change(connection, run_id, runs.c.status == Status.PAUSED, "resumed", **waiting_again()):
         raise Refused(f"run {run_id} is {run.status}; only a paused run can be resumed")
-    note_event(connection, run_id, "resumed", PERSON)
 
 
-def rename(connection: Connection, run_id: int, name: str) -> None:
+def retry(connection: Connection, run_id: int) -> None:
+    """Put a failed or cancelled run back into the queue, to go on from its last checkpoint."""
     run = must_exist(connection, run_id)
-    if name != run.name:
-        must_be_free(connection, name)
-    connection.execute(update(runs).where(runs.c.id == run_id).values(name=name, **news()))
-    note_event(connection, run_id, "renamed", PERSON, name)
-
-
-def annotate(connection: Connection, run_id: int, note: str) -> None:
-    must_exist(connection, run_id)
-    connection.execute(update(runs).where(runs.c.id == run_id).values(note=note, **news()))
-    note_event(connection, run_id, "noted", PERSON)
+    over = runs.c.status.in_([Status.FAILED, Status.CANCELLED])
+    if not change(
+        connection, run_id, over, "retried", ended_at=None, archived_at=None, **waiting_again()
+    ):
+        raise Refused(
+            f"run {run_id} is {run.status}; only a failed or cancelled run can be retried"
+        )
 
 
 def remove(connection: Connection, run_id: int) -> None:
@@ -182,17 +172,21 @@ def remove(connection: Connection, run_id: int) -> None:
 
 
 def claim(connection: Connection, worker_id: int, run_id: int | None = None) -> Claim | None:
-    """Take the next queued run, or one in particular; None when there is none.
+    """Take the next run that this worker may train, or one in particular; None if there is none.
 
-    Atomic: two workers never get the same run.
+    Atomic: two workers never get the same run. A paused queue gives out only a run that is named.
     """
-    wanted = runs.c.status == Status.QUEUED
+    device = connection.execute(select(workers.c.device).filter_by(id=worker_id)).scalar_one()
     if run_id is not None:
-        wanted &= runs.c.id == run_id
-    oldest = select(runs.c.id).where(wanted).order_by(runs.c.priority.desc(), runs.c.id).limit(1)
+        wanted = runs.c.id == run_id
+    else:
+        wanted = for_device(worker_id, device) & ~is_paused()
+    waiting = runs.c.status == Status.QUEUED
+    order = (runs.c.priority.desc(), runs.c.place, runs.c.id)
+    following = select(runs.c.id).where(waiting, wanted).order_by(*order).limit(1)
     row = connection.execute(
         update(runs)
-        .where(runs.c.id == for_one_worker(connection, oldest), runs.c.status == Status.QUEUED)
+        .where(runs.c.id == for_one_worker(connection, following), waiting)
         .values(
             status=Status.RUNNING,
             reason="",
@@ -200,15 +194,46 @@ def claim(connection: Connection, worker_id: int, run_id: int | None = None) -> 
             worker_id=worker_id,
             fence=runs.c.fence + 1,
             attempt=runs.c.attempt + 1,
-            started_at=func.coalesce(runs.c.started_at, now()),
+            tries=runs.c.tries + 1,
+            started_at=func.coalesce(runs.c.started_at, database_now()),
+            activity="starting",
+            moved_at=database_now(),
             **news(),
         )
         .returning(runs.c.id, runs.c.fence, runs.c.attempt, runs.c.config)
     ).one_or_none()
     if row is None:
         return None
-    note_event(connection, row.id, Status.RUNNING, f"worker {worker_id}", f"attempt {row.attempt}")
-    return Claim(row.id, worker_id, row.fence, row.attempt, RunConfig.model_validate(row.config))
+    by = f"worker {worker_id}"
+    note_event(connection, row.id, Status.RUNNING, by, f"attempt {row.attempt} on {device}")
+    try:
+        config = RunConfig.model_validate(row.config)
+    except ValidationError as invalid:
+        held = Claim(row.id, worker_id, row.fence, row.attempt, RunConfig(), device)
+        reason = "its config does not fit this version of Tricklab: " + said(invalid)
+        fail(connection, held, Failure(Cause.REFUSED, reason))
+        return claim(connection, worker_id, run_id)
+    return Claim(row.id, worker_id, row.fence, row.attempt, config, device)
+
+
+def said(invalid: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in invalid.errors()[:3])
+
+
+def for_device(worker_id: int, device: str) -> ColumnElement[bool]:
+    """The runs a worker may train: those that want its device, its kind, or whichever is best."""
+    kind = device.partition(":")[0]
+    mine = runs.c.wanted_device.in_([device, kind])
+    anywhere = runs.c.wanted_device == "auto"
+    if kind == "cpu":
+        # auto means the CPU only where there is nothing faster
+        faster = workers.c.ended_at.is_(None) & (workers.c.device != "cpu")
+        anywhere &= ~exists(select(workers.c.id).where(faster))
+    return or_(mine, anywhere)
+
+
+def is_paused() -> ColumnElement[bool]:
+    return exists(select(queue_state.c.id).where(queue_state.c.paused_at.is_not(None)))
 
 
 def for_one_worker(connection: Connection, query: Select[Any]) -> ColumnElement[Any]:
@@ -221,11 +246,23 @@ def for_one_worker(connection: Connection, query: Select[Any]) -> ColumnElement[
 def report(connection: Connection, held: Claim, **values: Any) -> Asked:
     """Write how far a run is, and learn what is asked of it. Raises ClaimLost."""
     asked = connection.execute(
-        update(runs).where(still_held(held)).values(**values, **news()).returning(runs.c.asked)
+        update(runs)
+        .where(still_held(held))
+        .values(**values, moved_at=database_now(), **news())
+        .returning(runs.c.asked)
     ).scalar_one_or_none()
-    if asked is None:
-        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
-    return Asked(asked)
+    return Asked(must_be_held(asked, held))
+
+
+def asked(connection: Connection, held: Claim) -> Asked:
+    """What is asked of a run, without writing anything. Raises ClaimLost."""
+    answer = connection.execute(select(runs.c.asked).where(still_held(held))).scalar_one_or_none()
+    return Asked(must_be_held(answer, held))
+
+
+def say(connection: Connection, held: Claim, activity: str) -> None:
+    """Write what the run's process waits for, without counting that as getting on."""
+    connection.execute(update(runs).where(still_held(held)).values(activity=activity, **news()))
 
 
 def conclude(
@@ -237,118 +274,103 @@ def conclude(
     evidence: Mapping[str, Any] | None = None,
 ) -> None:
     """End a run, or pause it. Raises ClaimLost when it is not this claim's to end."""
-    values: dict[str, Any] = {"status": status, "reason": reason, "asked": Asked.NOTHING}
+    values: dict[str, Any] = {"status": status, "reason": reason, "cause": "", "failure": None}
     if result is not None:
         values |= {"result": result, "evidence": evidence}
-    if status.is_over:
-        values["ended_at"] = now()
-    ended = connection.execute(
-        update(runs).where(still_held(held)).values(**values, worker_id=None, **news())
-    )
-    if not ended.rowcount:
-        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
-    note_event(connection, held.run_id, status, f"worker {held.worker_id}", reason)
+    release(connection, held, status, reason, **values)
 
 
-def asked(connection: Connection, held: Claim) -> Asked:
-    """What is asked of a run, without writing anything. Raises ClaimLost."""
-    answer = connection.execute(select(runs.c.asked).where(still_held(held))).scalar_one_or_none()
-    if answer is None:
-        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
-    return Asked(answer)
+def fail(connection: Connection, held: Claim, failure: Failure) -> None:
+    """End a run by a named failure; a full disk only pauses it. Raises ClaimLost."""
+    status = Status.PAUSED if failure.cause == Cause.DISK_FULL else Status.FAILED
+    told = {"cause": failure.cause, "failure": dict(failure.details)}
+    release(connection, held, status, failure.reason, status=status, reason=failure.reason, **told)
 
 
 def ask_to_give_back(connection: Connection, held: Claim) -> None:
     """Ask a run to save itself and wait again, as its worker is being stopped."""
+    nothing_asked = runs.c.asked == Asked.NOTHING
     connection.execute(
-        update(runs)
-        .where(still_held(held), runs.c.asked == Asked.NOTHING)
-        .values(asked=Asked.GIVE_BACK, **news())
+        update(runs).where(still_held(held), nothing_asked).values(asked=Asked.GIVE_BACK, **news())
     )
 
 
 def give_back(connection: Connection, held: Claim, why: str) -> None:
-    """Put a run that was asked to back into the queue. Its attempt does not count."""
-    moved = connection.execute(
-        update(runs)
-        .where(still_held(held))
-        .values(
-            status=Status.QUEUED,
-            reason=why,
-            asked=Asked.NOTHING,
-            worker_id=None,
-            attempt=runs.c.attempt - 1,
-            **news(),
-        )
-    )
-    if not moved.rowcount:
-        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
-    note_event(connection, held.run_id, Status.QUEUED, f"worker {held.worker_id}", why)
+    """Put a run that was asked to back into the queue. Raises ClaimLost."""
+    release(connection, held, Status.QUEUED, why, status=Status.QUEUED, reason=why, tries=0)
+
+
+def release(
+    connection: Connection, held: Claim, kind: Status, why: str, status: Status, **values: Any
+) -> None:
+    if status.is_over:
+        values["ended_at"] = database_now()
+    left = {"asked": Asked.NOTHING, "worker_id": None, "activity": ""}
+    moved = change(
+        connection, held.run_id, still_held(held), kind, held.holder, why,
+        status=status, **left, **values,
+    )  # fmt: skip
+    must_be_held(moved or None, held)
 
 
 def requeue(connection: Connection, run_id: int, fence: int, why: str, max_attempts: int) -> Status:
-    """Give back a run whose process or worker is gone: queued again, or failed after enough tries.
+    """Give back a run whose process or worker is gone: queued again, or failed after enough tries
+    without a new checkpoint. What a person asked of it meanwhile is done instead.
 
-    What a person asked of it meanwhile is done instead. The fence makes it happen once, however
-    many notice.
+    The fence makes it happen once, however many notice. Raises ClaimLost.
     """
     mine = (runs.c.id == run_id) & (runs.c.fence == fence) & (runs.c.status == Status.RUNNING)
-    tried_enough = runs.c.attempt >= max_attempts
+    tried_enough = runs.c.tries >= max_attempts
     to_end = runs.c.asked.in_([Asked.CANCEL, Asked.STOP])
     for condition, status, reason in (
         (to_end, Status.CANCELLED, f"{why}; cancelled, as was asked"),
         (runs.c.asked == Asked.PAUSE, Status.PAUSED, f"{why}; paused, as was asked"),
-        (tried_enough, Status.FAILED, f"{why}; given up after {max_attempts} attempts"),
+        (tried_enough, Status.FAILED, f"{why}; given up after {max_attempts} tries"),
         (~tried_enough, Status.QUEUED, f"{why}; queued again"),
     ):
-        moved = connection.execute(
-            update(runs)
-            .where(mine, condition)
-            .values(
-                status=status,
-                reason=reason,
-                asked=Asked.NOTHING,
-                worker_id=None,
-                # the lost process must not write on, even before somebody claims the run anew
-                fence=runs.c.fence + 1,
-                ended_at=now() if status.is_over else None,
-                **news(),
-            )
-        )
-        if moved.rowcount:
-            note_event(connection, run_id, status, "queue", reason)
+        values: dict[str, Any] = {"ended_at": database_now() if status.is_over else None}
+        if status == Status.FAILED:
+            values |= {"cause": Cause.LOST, "failure": {"tries": max_attempts}}
+        if change(
+            connection, run_id, mine & condition, status, QUEUE, reason,
+            status=status, reason=reason, asked=Asked.NOTHING, worker_id=None, activity="",
+            # the lost process must not write on, even before somebody claims the run anew
+            fence=runs.c.fence + 1, **values,
+        ):  # fmt: skip
             return status
     raise ClaimLost(f"run {run_id} is no longer held under fence {fence}")
-
-
-def requeue_lost(connection: Connection, lease_seconds: float, max_attempts: int) -> list[int]:
-    """Give back the runs of workers that ended, or that gave no sign for a lease's length."""
-    silent = workers.c.seen_at < now() - lease_seconds
-    lost = connection.execute(
-        select(runs.c.id, runs.c.fence, runs.c.step, workers.c.id.label("worker_id"))
-        .select_from(runs.outerjoin(workers, workers.c.id == runs.c.worker_id))
-        .where(
-            runs.c.status == Status.RUNNING,
-            workers.c.id.is_(None) | workers.c.ended_at.is_not(None) | silent,
-        )
-    ).all()
-    for run in lost:
-        why = f"worker {run.worker_id} was lost at step {run.step}"
-        requeue(connection, run.id, run.fence, why, max_attempts)
-    return [run.id for run in lost]
 
 
 # -- shared ---------------------------------------------------------------------------------
 
 
-def change(connection: Connection, run_id: int, leaving: Sequence[Status], **values: Any) -> bool:
-    """Change a run that is in one of these statuses; False when it is in none of them any more."""
+def change(
+    connection: Connection,
+    run_id: int,
+    leaving: ColumnElement[bool],
+    kind: str,
+    by: str = PERSON,
+    why: str = "",
+    **values: Any,
+) -> bool:
+    """One guarded change of a run with its event; False when the guard no longer holds."""
     moved = connection.execute(
-        update(runs)
-        .where(runs.c.id == run_id, runs.c.status.in_(leaving))
-        .values(**values, **news())
+        update(runs).where(runs.c.id == run_id, leaving).values(**values, **news())
     )
-    return moved.rowcount == 1
+    if moved.rowcount:
+        note_event(connection, run_id, kind, by, why)
+    return bool(moved.rowcount)
+
+
+def waiting_again() -> dict[str, Any]:
+    return {
+        "status": Status.QUEUED,
+        "reason": "",
+        "cause": "",
+        "failure": None,
+        "asked": Asked.NOTHING,
+        "tries": 0,
+    }
 
 
 def still_held(held: Claim) -> ColumnElement[bool]:
@@ -359,35 +381,13 @@ def still_held(held: Claim) -> ColumnElement[bool]:
     )
 
 
-def news() -> dict[str, Any]:
-    """Every change of a run raises its version: what live pages watch."""
-    return {"version": runs.c.version + 1}
+def must_be_latest(connection: Connection, held: Claim) -> None:
+    """Raises ClaimLost when the run was taken over; not when it is over, as last words may be."""
+    mine = (runs.c.id == held.run_id) & (runs.c.fence == held.fence)
+    must_be_held(connection.execute(select(runs.c.id).where(mine)).scalar_one_or_none(), held)
 
 
-def must_exist(connection: Connection, run_id: int) -> Row[Any]:
-    run = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
-    if run is None:
-        raise RunMissing(run_id)
-    return run
-
-
-def find(connection: Connection, reference: str) -> int:
-    """The number of a run given by number or by name. Raises RunMissing."""
-    by_number = reference.isdecimal() and len(reference) < 19
-    wanted = runs.c.id == int(reference) if by_number else runs.c.name == reference
-    run_id = connection.execute(select(runs.c.id).where(wanted)).scalar_one_or_none()
-    if run_id is None:
-        raise RunMissing(reference)
-    return int(run_id)
-
-
-def events(connection: Connection, run_id: int) -> Sequence[Row[Any]]:
-    """Every event of a run, oldest first."""
-    query = select(run_events).where(run_events.c.run_id == run_id)
-    return connection.execute(query.order_by(run_events.c.id)).all()
-
-
-def note_event(connection: Connection, run_id: int, kind: str, by: str, text: str = "") -> None:
-    connection.execute(
-        insert(run_events).values(run_id=run_id, at=now(), kind=kind, by=by, text=text)
-    )
+def must_be_held(found: Any, held: Claim) -> Any:
+    if found is None:
+        raise ClaimLost(f"run {held.run_id} is no longer held under fence {held.fence}")
+    return found

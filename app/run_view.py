@@ -10,14 +10,17 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, Select, Text, and_, func, or_, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
 
-from app import queue
+from app import finding
 from app.missing import RunMissing
 from app.models import Status, runs
 from trainer.config import RunConfig
+from trainer.failures import Cause
 from trainer.store.reader import list_series
 from trainer.store.tables import series
 
 Metrics = Mapping[str, Mapping[str, Any]]
+
+INTERNAL = ("fence", "request_key", "tries", "place")
 
 SORTS = {
     "number": runs.c.id,
@@ -53,9 +56,12 @@ class RunQuery:
     offset: int = 0
     after: Position | None = None
     """Only runs that come later in the order: where the next page begins."""
+    archived: bool = False
+    """Those put away, instead of the others."""
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        wanted: list[ColumnElement[bool]] = []
+        put_away = runs.c.archived_at.is_not(None)
+        wanted: list[ColumnElement[bool]] = [put_away if self.archived else ~put_away]
         if self.status:
             wanted.append(runs.c.status == self.status)
         return wanted + [mentions(word) for word in self.text.split()]
@@ -116,7 +122,7 @@ def count_runs(connection: Connection, query: RunQuery) -> int:
 
 def find_run(connection: Connection, reference: str) -> dict[str, Any]:
     """One run by number or name. Raises RunMissing."""
-    return runs_by_id(connection, [queue.find(connection, reference)])[0]
+    return runs_by_id(connection, [finding.find(connection, reference)])[0]
 
 
 def runs_by_id(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -148,11 +154,12 @@ def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
     shown = {
         key: value
         for key, value in row._mapping.items()
-        if key in runs.c and key not in ("fence", "request_key")
+        if key in runs.c and key not in INTERNAL
     }
     status = Status(row.status)
     return shown | {
         "status_meaning": status.meaning,
+        "advice": Cause(row.cause).advice if row.cause else "",
         "progress": progress(row),
         "seconds_left": seconds_left(row),
         "samples_per_second": samples_per_second(row),

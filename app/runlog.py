@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.functions import coalesce
 from sqlalchemy.sql.functions import max as greatest
 
-from app.queue import Claim
+from app import queue
+from app.queue import Claim, ClaimLost
 from trainer.store.database import writing
 from trainer.store.tables import log_chunks
 
@@ -53,13 +54,14 @@ class RunLog:
                 text += f"\n(the log ends here, after {MOST_BYTES // 10**6} MB)\n"
             try:
                 self.write(text)
-            except SQLAlchemyError as error:
+            except (ClaimLost, SQLAlchemyError) as error:
                 log.warning("the log of run %d was not written: %s", self.claim.run_id, error)
 
     def write(self, text: str) -> None:
         own = log_chunks.c.run_id == self.claim.run_id
         following = select(coalesce(greatest(log_chunks.c.number), -1) + 1).where(own)
         with writing(self.engine, durable=False) as connection:
+            queue.must_be_latest(connection, self.claim)
             connection.execute(
                 insert(log_chunks).values(
                     run_id=self.claim.run_id,

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import Engine
 
 from app.devices import DeviceLock, device_name
+from app.liveness import Liveness
 from app.main import create_app
 from app.settings import ROOT, Settings
 from trainer.part import Refused
@@ -31,10 +33,10 @@ def serve(settings: Settings, *, worker_device: str | None) -> None:
     must_be_free(settings)
     app = create_app(settings)
     server = Server(app, settings)
-    if worker_device is None:
-        server.run()
-        return
-    with kept_worker(settings, worker_device):
+    with ExitStack() as beside:
+        beside.enter_context(looking_around(app.state.engine, settings))
+        if worker_device is not None:
+            beside.enter_context(kept_worker(settings, worker_device))
         server.run()
 
 
@@ -88,6 +90,25 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.app.state.live.close()
         super().handle_exit(sig, frame)
+
+
+@contextmanager
+def looking_around(engine: Engine, settings: Settings) -> Iterator[None]:
+    """Inside the block, runs of lost workers go back to the queue even where no worker is left."""
+    over = threading.Event()
+    liveness = Liveness(engine, settings)
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            liveness.look()
+
+    looker = threading.Thread(target=look, name="liveness")
+    looker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looker.join()
 
 
 @contextmanager

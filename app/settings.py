@@ -51,7 +51,32 @@ class Settings(BaseSettings):
         20.0, gt=0, le=3600, description="After this long without a sign a worker counts as lost."
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="How often a run is started before it counts as failed."
+        3,
+        ge=1,
+        le=100,
+        description="How often a run that is lost is started again without having got further, "
+        "before it counts as failed.",
+    )
+    hang_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=10**6,
+        description="A run that does not get on for so long, and for ten times its slowest moment "
+        "before, is ended as hung.",
+    )
+    reserve_megabytes: int = Field(
+        200,
+        ge=0,
+        le=10**6,
+        description="Free disk space that is left for checkpoints and the state of runs: with "
+        "less, no run is started and no layer output recorded, MB.",
+    )
+    ballast_megabytes: int = Field(
+        32,
+        ge=0,
+        le=10**4,
+        description="Size of a file that is given up when the disk is full, so that the state of "
+        "runs can still be written, MB.",
     )
 
     @field_validator("allowed_hosts", mode="before")

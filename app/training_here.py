@@ -1,5 +1,6 @@
 """Training here: one run in this very process, shown as a progress bar in the terminal."""
 
+import contextlib
 import signal
 import threading
 from types import FrameType
@@ -10,11 +11,12 @@ from sqlalchemy import Engine, select
 
 from app import queue
 from app.devices import DeviceLock, device_name
-from app.executors.training import train_claimed
+from app.executors.local import LocalExecutor
 from app.models import Asked, Status, runs
 from app.presence import Presence
-from app.queue import Claim
+from app.queue import Claim, ClaimLost
 from app.settings import Settings
+from app.supervision import Supervision
 from trainer.config import RunConfig
 from trainer.part import Refused
 from trainer.store.database import reading, writing
@@ -36,16 +38,35 @@ def train_here(
     device = device_name(config.device)
     if not DeviceLock(settings.folder, device).is_free():
         console.print(f"A worker holds {device} too: this run's times will be off.", style="yellow")
-    with Presence(engine, device, settings.lease_seconds) as presence:
+    executor = LocalExecutor(settings)
+    with Presence(engine, settings, device) as presence:
+        executor.warm_up()
         with writing(engine) as connection:
             run_id = queue.add(connection, config, name=name, recipe=recipe)
             # in one transaction, so that no worker takes it first
             claim = queue.claim(connection, presence.worker_id, run_id)
         assert claim is not None
         stop_on_interrupt(engine, claim, console)
+        supervision = Supervision(
+            engine, settings, executor, lambda: False, lambda: presence.is_disowned
+        )
         with ShownProgress(engine, claim, console):
-            train_claimed(claim, settings)
+            supervise(engine, supervision, claim, presence)
     return conclude_on(engine, claim, console)
+
+
+def supervise(engine: Engine, supervision: Supervision, claim: Claim, presence: Presence) -> None:
+    """Train to the end of the run; one that was lost on the way is taken up again at once."""
+    taken: Claim | None = claim
+    try:
+        while taken is not None:
+            supervision.train(taken)
+            with writing(engine) as connection:
+                taken = queue.claim(connection, presence.worker_id, claim.run_id)
+    except KeyboardInterrupt:
+        assert taken is not None
+        with contextlib.suppress(ClaimLost), writing(engine) as connection:
+            queue.conclude(connection, taken, Status.CANCELLED, "killed from its terminal")
 
 
 def stop_on_interrupt(engine: Engine, claim: Claim, console: Console) -> None:

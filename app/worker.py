@@ -1,4 +1,4 @@
-"""Worker: claims queued runs for one device and watches the process that trains each."""
+"""Worker: claims queued runs for one device and has each trained under supervision."""
 
 import logging
 import os
@@ -8,26 +8,26 @@ import time
 from types import FrameType
 
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from app import queue
+from app import disk, queue
 from app.db import open_database
 from app.devices import DeviceLock, device_name
-from app.executors.local import LocalExecutor, RunProcess
-from app.models import Asked, Status, runs
-from app.presence import Presence, end_predecessors
-from app.queue import Claim, ClaimLost
-from app.runlog import RunLog
+from app.executors.local import LocalExecutor
+from app.liveness import Liveness
+from app.models import Status, runs
+from app.presence import Presence
+from app.queue import Claim
 from app.settings import Settings
+from app.supervision import Supervision
+from trainer.part import Refused
 from trainer.store.database import reading, writing
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-WATCH_SECONDS = 0.2
-GRACE_SECONDS = 10.0
-"""How long a run that was asked to cancel has to do so before its processes are killed."""
-ENDING_SECONDS = 2.0
-"""How long a process may take to end after its run was concluded."""
+LOOK_AROUND_SECONDS = 1.0
+"""How often a worker looks for others that are gone, and at the disk."""
 
 
 class Worker:
@@ -38,97 +38,92 @@ class Worker:
         self.device = device_name(device)
         self.engine: Engine = open_database(settings)
         self.executor = LocalExecutor(settings)
+        self.liveness = Liveness(self.engine, settings)
+        self.ballast = disk.Ballast(settings)
         # told, not asked of the system: the server may have died while this process was starting
         self.parent = parent
         self.stopping = threading.Event()
+        self.looked_around = 0.0
+        self.trouble = ""
 
     def work(self) -> None:
-        """Work until told to stop. Raises Refused when the device has a worker already."""
-        with DeviceLock(self.settings.folder, self.device):
-            # the lock was free, so whoever held it before is dead
-            end_predecessors(self.engine, self.device)
-            with Presence(self.engine, self.device, self.settings.lease_seconds) as presence:
-                log.info("worker %d works on %s", presence.worker_id, self.device)
-                self.executor.warm_up()
-                while not self.is_to_end():
-                    if (claim := self.claim(presence.worker_id)) is not None:
-                        self.train(claim)
-                    else:
-                        self.stopping.wait(POLL_SECONDS)
+        """Work until told to stop. Raises Refused when the device has a worker already, or when
+        this worker was taken for lost."""
+        with (
+            DeviceLock(self.settings.folder, self.device),
+            Presence(self.engine, self.settings, self.device) as presence,
+        ):
+            log.info("worker %d works on %s", presence.worker_id, self.device)
+            self.executor.warm_up()
+            self.train_what_comes(presence)
             log.info("worker %d ended", presence.worker_id)
+            if presence.is_disowned:
+                raise Refused(
+                    f"worker {presence.worker_id} gave no sign for too long and was taken for "
+                    "lost; its run went to another. Start it anew"
+                )
+
+    def train_what_comes(self, presence: Presence) -> None:
+        supervision = Supervision(
+            self.engine,
+            self.settings,
+            self.executor,
+            self.stopping.is_set,
+            lambda: presence.is_disowned,
+            self.look_around,
+        )
+        while not self.is_to_end(presence):
+            self.look_around()
+            self.mind_the_disk(presence)
+            if not self.trouble and (claim := self.claim(presence.worker_id)) is not None:
+                supervision.train(claim)
+            else:
+                self.stopping.wait(POLL_SECONDS)
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         """End soon: the run in hand saves a checkpoint and goes back to the queue."""
         self.stopping.set()
 
-    def is_to_end(self) -> bool:
-        return self.stopping.is_set() or self.is_orphaned()
+    def is_to_end(self, presence: Presence) -> bool:
+        return self.stopping.is_set() or self.is_orphaned() or presence.is_disowned
 
     def is_orphaned(self) -> bool:
         """Whether the server that started this worker is gone; the run in hand is then the last."""
         return self.parent is not None and os.getppid() != self.parent
 
+    def look_around(self) -> None:
+        """Give back the runs of workers that are gone."""
+        if time.monotonic() - self.looked_around > LOOK_AROUND_SECONDS:
+            self.liveness.look()
+            self.looked_around = time.monotonic()
+
+    def mind_the_disk(self, presence: Presence) -> None:
+        """Start nothing while the disk is nearly full, and say so."""
+        trouble = disk.trouble(self.settings)
+        if trouble != self.trouble:
+            log.warning("%s", trouble or "the disk has room again")
+            self.trouble = trouble
+            try:
+                presence.say(trouble)
+            except SQLAlchemyError as error:
+                log.warning("that was not written: %s", error)
+        if not trouble:
+            self.ballast.take_on()
+
     def claim(self, worker_id: int) -> Claim | None:
-        # looked at before it is locked: an idle worker must not take the write lock all the time
-        with reading(self.engine) as connection:
-            waiting = select(runs.c.id).where(runs.c.status.in_([Status.QUEUED, Status.RUNNING]))
-            if connection.execute(waiting.limit(1)).first() is None:
-                return None
-        with writing(self.engine) as connection:
-            queue.requeue_lost(connection, self.settings.lease_seconds, self.settings.max_attempts)
-            return queue.claim(connection, worker_id)
-
-    def train(self, claim: Claim) -> None:
-        """Have one run trained and see to it that it ends in a named status."""
-        log.info("run %d starts, attempt %d", claim.run_id, claim.attempt)
-        run_log = RunLog(self.engine, claim)
-        process = self.executor.start(claim, run_log.add)
+        """The next run, or None where there is none or the database does not answer."""
         try:
-            self.watch(claim, process)
-        except ClaimLost as lost:
-            # mostly the run has just concluded itself, and its process is about to end
-            if not process.wait(ENDING_SECONDS):
-                log.warning("%s", lost)
-                process.kill()
-                process.wait(GRACE_SECONDS)
-        process.finish_listening()
-        run_log.flush()
-        self.settle(claim, process.death, run_log.last_line)
-
-    def watch(self, claim: Claim, process: RunProcess) -> None:
-        """Wait for the end of a run; pass on a stop of this worker; kill what does not obey."""
-        told_at: float | None = None
-        while not process.wait(WATCH_SECONDS):
+            # looked at before it is locked: an idle worker must not take the write lock all
+            # the time
             with reading(self.engine) as connection:
-                asked = queue.asked(connection, claim)
-            if self.stopping.is_set() and asked == Asked.NOTHING:
-                with writing(self.engine) as connection:
-                    queue.ask_to_give_back(connection, claim)
-            if asked in (Asked.CANCEL, Asked.GIVE_BACK):
-                told_at = told_at or time.monotonic()
-                if time.monotonic() - told_at > GRACE_SECONDS:
-                    log.warning("run %d does not obey; killing it", claim.run_id)
-                    process.kill()
-
-    def settle(self, claim: Claim, death: str, last_words: str) -> None:
-        """Name the end of a run whose process could not do so itself."""
-        try:
+                waiting = select(runs.c.id).where(runs.c.status == Status.QUEUED).limit(1)
+                if connection.execute(waiting).first() is None:
+                    return None
             with writing(self.engine) as connection:
-                asked = queue.asked(connection, claim)
-                if asked == Asked.CANCEL:
-                    queue.conclude(
-                        connection, claim, Status.CANCELLED, "cancelled; had to be killed"
-                    )
-                elif asked == Asked.GIVE_BACK:
-                    queue.give_back(connection, claim, "its worker was stopped")
-                else:
-                    reason = f"its process was {death}" if death else "its process ended early"
-                    words = f"; its last words: {last_words[:300]}" if last_words else ""
-                    queue.conclude(connection, claim, Status.FAILED, reason + words)
-        except ClaimLost:
-            # the usual case: the run's own process concluded it
-            pass
-        log.info("run %d ended", claim.run_id)
+                return queue.claim(connection, worker_id)
+        except SQLAlchemyError as error:
+            log.warning("no look at the queue: %s", error)
+            return None
 
 
 def run_worker(settings: Settings, device: str, *, parent: int | None = None) -> None:

@@ -28,6 +28,13 @@ export function follow(runs, tell) {
   open();
 }
 
+/** Do something every so many ms while somebody can see the page. */
+export function every(ms, work) {
+  setInterval(() => {
+    if (!document.hidden) work();
+  }, ms);
+}
+
 function say(connected) {
   document.dispatchEvent(new CustomEvent("connection", { detail: { connected } }));
 }

@@ -1,5 +1,6 @@
-// What every page does: the theme switch, the keyboard, times that stay true, the connection line.
+// What every page does: the theme switch, the keyboard, menus, times that stay true, the connection line.
 import "./keyboard.js";
+import "./menus.js";
 
 const root = document.documentElement;
 
@@ -31,6 +32,24 @@ setInterval(() => {
     if (text && text !== time.textContent) time.textContent = text;
   }
 }, 15000);
+
+/** Seconds as the server writes them: 3 min 12 s. */
+function duration(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+// how long something lasts already: counted on from what the server said
+setInterval(() => {
+  for (const span of document.querySelectorAll("[data-elapsed]")) {
+    span.began ??= performance.now() - 1000 * Number(span.dataset.elapsed);
+    span.textContent = duration((performance.now() - span.began) / 1000);
+  }
+}, 1000);
 
 document.addEventListener("connection", ({ detail }) => {
   document.getElementById("connection").hidden = detail.connected;

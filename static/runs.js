@@ -1,6 +1,6 @@
 // The table of runs: kept up to date, with a bar for what is selected.
 import { refresh } from "./fragments.js";
-import { follow, paced } from "./live.js";
+import { every, follow, paced } from "./live.js";
 
 const table = document.getElementById("table");
 const boxes = () => [...table.querySelectorAll("input[name=runs]")];
@@ -36,6 +36,8 @@ const update = paced(async () => {
 }, 500);
 
 follow([], update);
+// a paused queue or a worker in trouble brings no news of a run
+every(10_000, update);
 // browsers tick boxes again when one comes back to the page
 addEventListener("pageshow", showSelection);
 showSelection();

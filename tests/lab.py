@@ -1,5 +1,6 @@
 """A small lab for tests: a database in a folder, and runs trained in the test's own process."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, Row, insert, select
+from sqlalchemy import Engine, Row, delete, insert, select
 
 from app import queue
 from app.db import open_database
+from app.events import events_of
 from app.executors.training import train_claimed
 from app.models import Asked, runs, workers
 from app.queue import Claim
@@ -39,11 +41,16 @@ class Lab:
         with writing(engine) as connection:
             result = connection.execute(
                 insert(workers).values(
-                    host="here", process=1, device="cpu", started_at=0.0, seen_at=queue.now()
+                    host="here", process=1, device="cpu", started_at=0.0, seen_at=time.time()
                 )
             )
         assert result.inserted_primary_key is not None
         return cls(chosen, engine, result.inserted_primary_key[0])
+
+    def forget_worker(self) -> None:
+        """Take away the made-up worker, where real ones are to come."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(workers))
 
     def add(self, config: RunConfig | None = None, **more: Any) -> int:
         with writing(self.engine) as connection:
@@ -60,6 +67,14 @@ class Lab:
         run_id = self.add(config, **more)
         train_claimed(self.claim(run_id), self.settings)
         return run_id
+
+    def train_claimed(self, run_id: int) -> None:
+        """Claim a queued run and train it to its end in this process."""
+        train_claimed(self.claim(run_id), self.settings)
+
+    def resume(self, run_id: int) -> None:
+        with writing(self.engine) as connection:
+            queue.resume(connection, run_id)
 
     def train_until(self, run_id: int, step: int) -> None:
         """Claim a queued run and train it; paused by a person at exactly this step."""
@@ -93,7 +108,7 @@ class Lab:
     def events(self, run_id: int) -> list[tuple[str, str]]:
         """Kind and text of every event of a run, oldest first."""
         with reading(self.engine) as connection:
-            return [(event.kind, event.text) for event in queue.events(connection, run_id)]
+            return [(event.kind, event.text) for event in events_of(connection, run_id)]
 
 
 def points_of(values: Sequence[float], first: int = 1, stride: int = 1) -> Points:

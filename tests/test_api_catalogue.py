@@ -1,5 +1,6 @@
 """/api/v1/tasks, /models, /tricks …, /recipes, /check, /workers; and the API's own document."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,6 @@ from pydantic import create_model
 from server import API, client_of, refusal, told
 from sqlalchemy import update
 
-from app import queue
 from app.api import shapes
 from app.catalogue import KINDS, name_of
 from app.models import workers
@@ -190,24 +190,27 @@ def test_workers_say_whether_they_live_and_what_they_have_in_hand(
     assert (worker["device"], worker["is_alive"], worker["run"]) == ("cpu", True, None)
     run_id = lab.add(tiny_config())
     lab.claim(run_id)
-    silent = update(workers).values(seen_at=queue.now() - lab.settings.lease_seconds - 1)
+    silent = update(workers).values(seen_at=time.time() - lab.settings.lease_seconds - 1)
     with writing(lab.engine) as connection:
         connection.execute(silent)
     [worker] = told(client.get(f"{API}/workers"), shapes.Workers)["workers"]
     assert (worker["is_alive"], worker["run"]) == (False, run_id)
+    assert worker["silent_seconds"] > lab.settings.lease_seconds
     with writing(lab.engine) as connection:
-        connection.execute(update(workers).values(ended_at=queue.now()))
+        connection.execute(update(workers).values(ended_at=time.time()))
     assert client.get(f"{API}/workers").json() == {"workers": []}
 
 
 # -- the document ---------------------------------------------------------------------------
 
 OPERATIONS = """
-cancel_run change_run check_config create_run delete_run follow_runs get_loss get_model
-get_optimizer get_run get_schedule get_task get_trick is_alive is_ready list_checkpoints
-list_layers list_losses list_model_layers list_models list_optimizers list_recipes
-list_run_events list_runs list_schedules list_series list_tasks list_tricks list_workers
-pause_run read_curves read_layer read_layer_bytes read_run_log read_series resume_run stop_run
+archive_run cancel_run change_run check_config clean_storage clone_run continue_run create_run
+delete_run follow_runs get_loss get_model get_optimizer get_queue get_run get_schedule get_storage
+get_task get_trick is_alive is_ready list_checkpoints list_layers list_losses list_model_layers
+list_models list_optimizers list_recipes list_run_events list_runs list_schedules list_series
+list_tasks list_tricks list_workers move_run pause_queue pause_run read_curves read_layer
+read_layer_bytes read_run_log read_series resume_queue resume_run retry_run retry_run_lighter
+stop_run unarchive_run
 """.split()
 
 

@@ -270,9 +270,134 @@ def test_the_table_follows_what_happens_without_a_reload(window: Window, served:
     expect(page.locator("#select-1")).to_be_checked()
 
 
-PAGES = ("/runs", "/runs/new", "/runs/1", "/runs/1/layers", "/runs/1/config", "/compare?runs=1,2")
+# -- the queue, failures ---------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def diverged(served: Served) -> str:
+    """The address of a run that failed."""
+    config = quick_config(optimizer={"learning_rate": 1000.0}).model_dump(mode="json")
+    sent = {"config": config, "name": "diverged"}
+    run_id = served.client.post("/api/v1/runs", json=sent).json()["id"]
+    address = f"/api/v1/runs/{run_id}"
+    wait_for(lambda: served.client.get(address).json()["status"] == "failed")
+    return f"/runs/{run_id}"
+
+
+@pytest.fixture
+def waiting(served: Served) -> Iterator[list[int]]:
+    """Three runs that wait for a device nobody has."""
+    sent = [{"name": f"waits {n}", "config": {"device": f"cuda:{n}"}} for n in range(3)]
+    ids = [served.client.post("/api/v1/runs", json=each).json()["id"] for each in sent]
+    yield ids
+    for run_id in ids:
+        served.client.post(f"/api/v1/runs/{run_id}/cancel")
+        served.client.delete(f"/api/v1/runs/{run_id}")
+
+
+def rows(page: Page) -> list[int]:
+    """The numbers of the waiting runs, in the order they are shown."""
+    shown = "[...document.querySelectorAll('.waiting-runs tr[data-run]')]"
+    numbers: list[int] = page.evaluate(f"{shown}.map((row) => Number(row.dataset.run))")
+    return numbers
+
+
+def test_runs_are_moved_without_losing_ones_place(window: Window, waiting: list[int]) -> None:
+    first, second, third = waiting
+    page = window.open("/queue")
+    page.evaluate("window.isTheSame = true")
+    page.focus(f"#up-{third}")
+    page.keyboard.press("Enter")
+    wait_for(lambda: rows(page) == [first, third, second])
+    assert page.evaluate("document.activeElement.id") == f"up-{third}"
+    page.keyboard.press("Enter")
+    wait_for(lambda: rows(page) == [third, first, second])
+    # the button is off now that the run is the first
+    wait_for(lambda: page.evaluate("document.activeElement.id") == f"open-{third}")
+    page.fill(f"#priority-{second}", "7")
+    page.keyboard.press("Enter")
+    wait_for(lambda: rows(page) == [second, third, first])
+    expect(page.locator(f"#priority-{second}")).to_have_value("7")
+    assert page.evaluate("window.isTheSame")
+
+
+def test_what_is_typed_survives_what_happens_meanwhile(
+    window: Window, served: Served, waiting: list[int]
+) -> None:
+    page = window.open("/queue")
+    page.click("#pause-menu summary")
+    expect(page.locator("#pause-reason")).to_be_focused()
+    page.keyboard.type("half a sen")
+    page.fill(f"#priority-{waiting[1]}", "12")
+    served.client.patch(f"/api/v1/runs/{waiting[0]}", json={"name": "renamed meanwhile"})
+    expect(page.get_by_text("renamed meanwhile")).to_be_visible()
+    expect(page.locator("#pause-reason")).to_have_value("half a sen")
+    expect(page.locator(f"#priority-{waiting[1]}")).to_have_value("12")
+    expect(page.locator("#pause-menu")).to_have_attribute("open", "")
+
+
+def test_a_pause_of_the_queue_is_seen_on_pages_that_are_open(
+    window: Window, served: Served
+) -> None:
+    page = window.open("/queue")
+    served.client.post("/queue/pause", data={"reason": "from elsewhere"})
+    try:
+        expect(page.locator(".banner")).to_contain_text("from elsewhere")
+        page.click("text=Resume the queue")
+        expect(page.locator(".banner")).to_have_count(0)
+    finally:
+        served.client.post("/queue/resume")
+
+
+def test_menus_open_and_close_by_keyboard(window: Window) -> None:
+    page = window.open("/runs/1")
+    page.focus("#more summary")
+    page.keyboard.press("Enter")
+    expect(page.locator("#more .menu-body")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#more .menu-body")).to_be_hidden()
+    expect(page.locator("#more summary")).to_be_focused()
+    page.click("#more summary")
+    page.click("h1")
+    expect(page.locator("#more .menu-body")).to_be_hidden()
+
+
+def test_the_timeline_grows_while_it_is_looked_at(
+    window: Window, served: Served, waiting: list[int]
+) -> None:
+    page = window.open(f"/runs/{waiting[0]}/timeline")
+    expect(page.locator(".timeline li")).to_have_count(1)
+    for action, title in (("pause", "Paused"), ("resume", "Resumed")):
+        served.client.post(f"/api/v1/runs/{waiting[0]}/{action}")
+        expect(page.locator(".timeline li").last).to_contain_text(title)
+
+
+def test_a_failed_run_leads_to_a_changed_clone(window: Window, diverged: str) -> None:
+    page = window.open(diverged)
+    expect(page.locator(".failure h2")).to_have_text("Diverged")
+    page.click(".failure >> text=Clone and change")
+    page.wait_for_url("**/runs/new?clone=*")
+    expect(page.locator("[name='optimizer.sgd.learning_rate']")).to_have_value("1000.0")
+
+
+# -- every page ------------------------------------------------------------------------------
+
+PAGES = (
+    "/runs",
+    "/runs/new",
+    "/runs/1",
+    "/runs/1/layers",
+    "/runs/1/config",
+    "/runs/1/timeline",
+    "/runs/1/environment",
+    "/runs/diverged",
+    "/compare?runs=1,2",
+    "/queue",
+    "/settings",
+)
+
+
+@pytest.mark.usefixtures("diverged", "waiting")
 @pytest.mark.parametrize("path", PAGES)
 def test_nobody_is_kept_out_in_light_or_dark(window: Window, path: str) -> None:
     page = window.open(path)
@@ -284,10 +409,11 @@ def test_nobody_is_kept_out_in_light_or_dark(window: Window, path: str) -> None:
         page.click("#theme")
 
 
+@pytest.mark.usefixtures("diverged", "waiting")
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_is_wider_than_its_window(window: Window, path: str) -> None:
     page = window.open(path)
-    for width in (2400, 900, 360):
+    for width in (2400, 900, 400, 360):
         page.set_viewport_size({"width": width, "height": 800})
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

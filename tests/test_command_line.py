@@ -147,7 +147,11 @@ def test_runs_are_listed_as_json_by_status_and_number(tricklab: CommandLine) -> 
 
 def test_a_run_is_shown_as_json_by_number_and_by_name(tricklab: CommandLine) -> None:
     lab = tricklab.lab()
-    config = tiny_config(loss={"name": "mse"}, optimizer={"learning_rate": 1000})
+    config = tiny_config(
+        loss={"name": "mse"},
+        optimizer={"learning_rate": 1000},
+        budget={"stop_when_diverged": False},
+    )
     run_id = lab.train(config, name="diverged", note="why")
     shown = json.loads(tricklab("show", "diverged").out)
     assert shown == json.loads(tricklab("show", str(run_id)).out)

@@ -15,15 +15,15 @@ from server import API, listening, serving, states, wait_for
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from app import queue
+from app import labels, queue
 from app.live import LOOK_SECONDS, Live
 from app.models import Asked, Status
 from trainer.store.database import connect, writing
 
 LIVE = f"{API}/live"
 FIELDS = """
-asked device id name progress reason seconds_left status status_meaning step steps_per_epoch
-total_steps train_seconds version
+activity asked cause device id name progress reason seconds_left status status_meaning step
+steps_per_epoch total_steps train_seconds version
 """.split()
 
 
@@ -61,7 +61,7 @@ def test_the_present_state_comes_first_and_then_every_change(
             (lambda c: queue.ask(c, one, Asked.PAUSE), (one, "paused")),
             (lambda c: queue.resume(c, one), (one, "queued")),
             (lambda c: queue.ask(c, other, Asked.CANCEL), (other, "cancelled")),
-            (lambda c: queue.rename(c, other, "new name"), (other, "cancelled")),
+            (lambda c: labels.rename(c, other, "new name"), (other, "cancelled")),
         ):
             act(lab, action)
             state = next(news)

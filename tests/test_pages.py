@@ -101,7 +101,7 @@ def test_a_failed_run_shows_its_reason_in_the_table(client: Any, lab: Lab) -> No
         assert claim is not None
         queue.conclude(connection, claim, Status.FAILED, "the <loss> is NaN")
     assert "the &lt;loss&gt; is NaN" in client.get("/runs").text
-    assert "the &lt;loss&gt; is NaN" in client.get(f"/runs/{run_id}").text
+    assert "The &lt;loss&gt; is NaN" in client.get(f"/runs/{run_id}").text
 
 
 def test_deleting_asks_first_and_then_deletes(client: Any, lab: Lab) -> None:
@@ -202,7 +202,18 @@ def test_a_form_of_ten_megabytes_is_refused(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "tab", ["", "/layers", "/evidence", "/log", "/config", "/environment", "/header"]
+    "tab",
+    [
+        "",
+        "/layers",
+        "/evidence",
+        "/timeline",
+        "/timeline/list",
+        "/log",
+        "/config",
+        "/environment",
+        "/header",
+    ],
 )
 def test_every_tab_shows_queued_and_finished_runs(
     trained: tuple[Lab, Any], client: Any, lab: Lab, tab: str

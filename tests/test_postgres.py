@@ -17,17 +17,20 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from lab import Lab, tiny_config
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, text, update
 
-from app import queue
+from app import finding, labels, order, queue
 from app.db import is_migrated, open_database
 from app.executors.training import train_claimed
-from app.models import Asked, Status
+from app.liveness import Liveness
+from app.models import Asked, Status, workers
 from app.queue import ClaimLost
 from app.run_view import RunQuery, list_runs
 from app.runlog import RunLog
 from app.settings import Settings
+from trainer.failures import Cause, Failure
 from trainer.store.database import connect, metadata, reading, writing
+from trainer.store.database_clock import database_now
 from trainer.store.reader import find_series, list_layer_outputs, read_curve, read_log
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -154,7 +157,7 @@ def test_a_run_is_trained_and_its_curve_read_back_with_what_is_undefined(lab: La
             model={"name": "mlp", "hidden": [8]},
             loss={"name": "mse"},
             optimizer={"learning_rate": 1000},
-            budget={"epochs": 20},
+            budget={"epochs": 20, "stop_when_diverged": False},
             recording={"layer_steps": "end"},
             tricks=[{"name": "seed"}, {"name": "gradient_accumulation", "steps": 2}],
         )
@@ -195,13 +198,17 @@ def test_what_people_and_workers_do_works_as_on_sqlite(lab: Lab) -> None:
     with writing(lab.engine) as connection:
         assert queue.add_once(connection, tiny_config(), request_key="k") == (1, True)
         assert queue.add_once(connection, tiny_config(), request_key="k") == (1, False)
-        queue.rename(connection, 1, "named")
-        queue.annotate(connection, 1, "noted")
-        assert queue.find(connection, "named") == 1
+        labels.rename(connection, 1, "named")
+        labels.annotate(connection, 1, "noted")
+        assert finding.find(connection, "named") == 1
     claim = lab.claim(1)
     with writing(lab.engine) as connection:
         assert queue.report(connection, claim, step=3) == Asked.NOTHING
-        assert queue.requeue_lost(connection, -1, 3) == [1]
+        connection.execute(update(workers).values(seen_at=database_now() - 100))
+    liveness = Liveness(lab.engine, lab.settings.model_copy(update={"lease_seconds": 0.1}))
+    assert liveness.look() == [], "only after a second look"
+    time.sleep(0.1)
+    assert liveness.look() == [1]
     with pytest.raises(ClaimLost), writing(lab.engine) as connection:
         queue.report(connection, claim, step=4)
     with writing(lab.engine) as connection:
@@ -209,6 +216,26 @@ def test_what_people_and_workers_do_works_as_on_sqlite(lab: Lab) -> None:
         queue.remove(connection, 1)
     assert lab.events(1) == []
     assert lab.add(tiny_config()) == 2
+
+
+def test_waiting_runs_are_put_in_order_and_held_back_as_on_sqlite(lab: Lab) -> None:
+    one, two, three = (lab.add(tiny_config()) for _ in range(3))
+    with writing(lab.engine) as connection:
+        order.move(connection, three, 1)
+        order.prioritise(connection, two, 5)
+        assert [row.id for row in order.waiting_runs(connection)] == [two, one, three]
+        connection.execute(update(workers).values(ended_at=None))
+        order.pause_queue(connection, running_too=True)
+        assert queue.claim(connection, lab.worker_id) is None
+        order.resume_queue(connection)
+    claim = lab.claim()
+    assert claim.run_id == two
+    with writing(lab.engine) as connection:
+        queue.fail(connection, claim, Failure(Cause.DIVERGED, "the loss became NaN", {"step": 3}))
+        labels.archive(connection, two)
+        queue.retry(connection, two)
+    assert lab.run(two).archived_at is None
+    assert abs(lab.run(two).moved_at - time.time()) < 60
 
 
 def test_a_log_with_what_the_database_cannot_hold_is_kept_all_the_same(lab: Lab) -> None:

@@ -3,7 +3,7 @@
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from lab import Lab, tiny_config
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from app import queue
+from app import finding, labels, order, queue
 from app.missing import RunMissing
 from app.models import Asked, Status, run_events, runs, workers
 from app.names import readable_name
 from app.queue import Claim, ClaimLost
+from trainer.failures import Cause, Failure
 from trainer.part import Refused
 from trainer.store.database import connect, reading, writing
 
@@ -66,7 +67,7 @@ def test_a_name_that_is_taken_is_refused(lab: Lab) -> None:
     with pytest.raises(Refused, match="a run named 'baseline' exists already; choose another"):
         lab.add(name="baseline")
     with pytest.raises(Refused, match="a run named 'baseline' exists already; choose another"):
-        do(lab, queue.rename, other, "baseline")
+        do(lab, labels.rename, other, "baseline")
 
 
 def test_a_name_of_digits_is_refused_as_it_would_be_taken_for_a_number(lab: Lab) -> None:
@@ -74,7 +75,7 @@ def test_a_name_of_digits_is_refused_as_it_would_be_taken_for_a_number(lab: Lab)
     with pytest.raises(Refused, match="'12' would be taken for a run's number; add a letter"):
         lab.add(name="12")
     with pytest.raises(Refused, match="'12' would be taken for a run's number; add a letter"):
-        do(lab, queue.rename, run_id, "12")
+        do(lab, labels.rename, run_id, "12")
 
 
 def test_a_readable_name_that_a_person_gave_away_is_not_given_twice(lab: Lab) -> None:
@@ -87,18 +88,18 @@ def test_a_readable_name_that_a_person_gave_away_is_not_given_twice(lab: Lab) ->
 def test_a_run_is_found_by_number_and_by_name(lab: Lab) -> None:
     run_id = lab.add(name="baseline")
     with reading(lab.engine) as connection:
-        assert queue.find(connection, "baseline") == run_id
-        assert queue.find(connection, str(run_id)) == run_id
+        assert finding.find(connection, "baseline") == run_id
+        assert finding.find(connection, str(run_id)) == run_id
         for reference in ("nobody", "77", "9" * 30):
             with pytest.raises(RunMissing, match=f"there is no run {reference}"):
-                queue.find(connection, reference)
+                finding.find(connection, reference)
 
 
 def test_a_renamed_and_noted_run_says_so_in_its_events(lab: Lab) -> None:
     run_id = lab.add(name="old")
-    do(lab, queue.rename, run_id, "new")
-    do(lab, queue.rename, run_id, "new")
-    do(lab, queue.annotate, run_id, "best so far")
+    do(lab, labels.rename, run_id, "new")
+    do(lab, labels.rename, run_id, "new")
+    do(lab, labels.annotate, run_id, "best so far")
     run = lab.run(run_id)
     assert (run.name, run.note) == ("new", "best so far")
     assert lab.events(run_id)[1:] == [("renamed", "new"), ("renamed", "new"), ("noted", "")]
@@ -129,7 +130,7 @@ def test_a_claim_says_what_to_train_and_under_which_fence(lab: Lab) -> None:
     run = lab.run(claim.run_id)
     assert claim == Claim(run.id, lab.worker_id, fence=1, attempt=1, config=config)
     assert (run.status, run.worker_id, run.fence, run.attempt) == ("running", lab.worker_id, 1, 1)
-    assert lab.events(run.id)[-1] == ("running", "attempt 1")
+    assert lab.events(run.id)[-1] == ("running", "attempt 1 on cpu")
 
 
 def test_an_empty_queue_gives_no_claim(lab: Lab) -> None:
@@ -275,8 +276,8 @@ def test_whatever_is_done_to_a_run_that_is_not_there_says_so(lab: Lab) -> None:
     for action, arguments in (
         (queue.ask, (CANCEL,)),
         (queue.resume, ()),
-        (queue.rename, ("name",)),
-        (queue.annotate, ("note",)),
+        (labels.rename, ("name",)),
+        (labels.annotate, ("note",)),
         (queue.remove, ()),
     ):
         with pytest.raises(RunMissing, match="there is no run 77"):
@@ -299,14 +300,14 @@ def test_a_run_is_concluded_once_with_its_reason_and_result(lab: Lab, status: St
         do(lab, queue.conclude, claim, Status.FAILED)
 
 
-def test_a_run_given_back_waits_again_and_the_attempt_does_not_count(lab: Lab) -> None:
+def test_a_run_given_back_waits_again_and_the_try_does_not_count(lab: Lab) -> None:
     claim = lab.claim(lab.add())
     do(lab, queue.ask_to_give_back, claim)
     assert do(lab, queue.asked, claim) == Asked.GIVE_BACK
     do(lab, queue.give_back, claim, "its worker was stopped")
     run = lab.run(claim.run_id)
     assert (run.status, run.reason) == (Status.QUEUED, "its worker was stopped")
-    assert (run.attempt, run.asked, run.worker_id) == (0, "", None)
+    assert (run.attempt, run.tries, run.asked, run.worker_id) == (1, 0, "", None)
     assert lab.events(claim.run_id)[-1] == ("queued", "its worker was stopped")
 
 
@@ -365,7 +366,7 @@ def test_a_lost_run_is_queued_again_until_it_was_tried_often_enough(lab: Lab) ->
     last = lab.claim(run_id)
     assert do(lab, queue.requeue, run_id, last.fence, "gone", 3) == Status.FAILED
     run = lab.run(run_id)
-    assert (run.status, run.reason) == (Status.FAILED, "gone; given up after 3 attempts")
+    assert (run.status, run.reason) == (Status.FAILED, "gone; given up after 3 tries")
     assert run.ended_at is not None
     assert [kind for kind, _ in lab.events(run_id)] == ["queued"] + 2 * ["running", "queued"] + [
         "running",
@@ -389,26 +390,200 @@ def test_what_was_asked_of_a_lost_run_is_done_and_not_forgotten(
     assert (run.ended_at is not None) == after.is_over
 
 
-def seen(lab: Lab, **values: Any) -> None:
-    with writing(lab.engine) as connection:
-        connection.execute(update(workers).filter_by(id=lab.worker_id).values(**values))
+def test_a_new_checkpoint_gives_a_run_all_its_tries_again(lab: Lab) -> None:
+    run_id = lab.add()
+    for _ in range(5):
+        claim = lab.claim(run_id)
+        do(lab, queue.report, claim, tries=0)
+        assert do(lab, queue.requeue, run_id, claim.fence, "gone", 1) == Status.QUEUED
+    assert lab.run(run_id).attempt == 5
 
 
-def test_runs_of_workers_that_ended_or_fell_silent_are_given_back(lab: Lab) -> None:
+# -- what failed, and what is tried again ---------------------------------------------------
+
+DIVERGED = Failure(Cause.DIVERGED, "the loss became NaN at step 3", {"step": 3})
+
+
+def test_a_failed_run_is_named_and_one_that_lacks_disk_is_only_paused(lab: Lab) -> None:
     claim = lab.claim(lab.add())
-    do(lab, queue.report, claim, step=7)
-    seen(lab, seen_at=queue.now() - 19)
-    assert do(lab, queue.requeue_lost, 20, 3) == []
-    seen(lab, seen_at=queue.now() - 21)
-    assert do(lab, queue.requeue_lost, 20, 3) == [claim.run_id]
-    assert (
-        lab.run(claim.run_id).reason == f"worker {lab.worker_id} was lost at step 7; queued again"
-    )
+    do(lab, queue.fail, claim, DIVERGED)
+    run = lab.run(claim.run_id)
+    assert (run.status, run.cause, run.failure) == (Status.FAILED, "diverged", {"step": 3})
+    assert lab.events(run.id)[-1] == ("failed", "the loss became NaN at step 3")
+    claim = lab.claim(lab.add())
+    do(lab, queue.fail, claim, Failure(Cause.DISK_FULL, "the disk is full"))
+    run = lab.run(claim.run_id)
+    assert (run.status, run.cause, run.ended_at) == (Status.PAUSED, "disk full", None)
 
-    claim = lab.claim(claim.run_id)
-    seen(lab, seen_at=queue.now(), ended_at=queue.now())
-    assert do(lab, queue.requeue_lost, 20, 3) == [claim.run_id]
-    assert do(lab, queue.requeue_lost, 20, 3) == []
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
+def test_what_failed_or_was_cancelled_can_be_retried_with_all_its_tries(
+    lab: Lab, status: Status
+) -> None:
+    run_id = put(lab, status)
+    do(lab, queue.retry, run_id)
+    run = lab.run(run_id)
+    assert (run.status, run.tries, run.cause, run.failure) == (Status.QUEUED, 0, "", None)
+    assert run.ended_at is None
+    assert lab.events(run_id)[-1] == ("retried", "")
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.FAILED, Status.CANCELLED}))
+def test_nothing_else_can_be_retried(lab: Lab, status: Status) -> None:
+    run_id = put(lab, status)
+    with pytest.raises(Refused, match=f"{run_id} is {status}; only a failed or cancelled run can"):
+        do(lab, queue.retry, run_id)
+
+
+def test_a_config_that_no_longer_fits_fails_by_name_and_the_next_run_is_claimed(lab: Lab) -> None:
+    old, following = lab.add(), lab.add()
+    with writing(lab.engine) as connection:
+        connection.execute(
+            update(runs).where(runs.c.id == old).values(config={"seed": "x", "gone": 1})
+        )
+    assert lab.claim().run_id == following
+    run = lab.run(old)
+    assert (run.status, run.cause) == (Status.FAILED, "refused")
+    assert run.reason.startswith("its config does not fit this version of Tricklab: seed: ")
+
+
+# -- which worker may train what ------------------------------------------------------------
+
+
+def another_worker(lab: Lab, device: str) -> int:
+    with writing(lab.engine) as connection:
+        result = connection.execute(
+            insert(workers).values(
+                host="here", process=2, device=device, started_at=0.0, seen_at=time.time()
+            )
+        )
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "claims"),
+    [
+        ("cpu", "cpu", True),
+        ("cpu", "auto", True),
+        ("cpu", "cuda", False),
+        ("cpu", "cuda:0", False),
+        ("cuda:1", "cuda:1", True),
+        ("cuda:1", "cuda", True),
+        ("cuda:1", "auto", True),
+        ("cuda:1", "cuda:0", False),
+        ("cuda:1", "cpu", False),
+        ("mps", "mps", True),
+    ],
+)
+def test_a_worker_claims_only_what_its_device_may_train(
+    lab: Lab, device: str, wanted: str, claims: bool
+) -> None:
+    do(lab, lambda connection: connection.execute(delete(workers)))
+    worker_id = another_worker(lab, device)
+    lab.add(tiny_config(device=wanted))
+    claim = do(lab, queue.claim, worker_id)
+    assert (claim is not None) == claims
+    if claim:
+        assert claim.device == device
+
+
+def test_where_a_faster_device_has_a_worker_the_cpu_leaves_it_the_choice(lab: Lab) -> None:
+    lab.add(tiny_config(device="auto"))
+    faster = another_worker(lab, "cuda:0")
+    assert do(lab, queue.claim, lab.worker_id) is None
+    do(lab, lambda connection: connection.execute(
+        update(workers).where(workers.c.id == faster).values(ended_at=1.0)
+    ))  # fmt: skip
+    assert do(lab, queue.claim, lab.worker_id) is not None
+
+
+# -- order ----------------------------------------------------------------------------------
+
+
+def order_of(lab: Lab) -> list[int]:
+    with reading(lab.engine) as connection:
+        return [row.id for row in order.waiting_runs(connection)]
+
+
+def test_a_run_is_moved_to_a_position_and_claimed_there(lab: Lab) -> None:
+    a, b, c, d = (lab.add() for _ in range(4))
+    do(lab, order.move, d, 1)
+    assert order_of(lab) == [a, d, b, c]
+    do(lab, order.move, a, 99)
+    assert order_of(lab) == [d, b, c, a]
+    do(lab, order.move, c, 0)
+    assert [lab.claim().run_id for _ in range(4)] == [c, d, b, a]
+
+
+def test_a_run_moved_between_others_takes_a_priority_that_lets_it_stand_there(lab: Lab) -> None:
+    urgent, plain, last = lab.add(priority=5), lab.add(), lab.add(priority=-5)
+    do(lab, order.move, last, 0)
+    assert (order_of(lab), lab.run(last).priority) == ([last, urgent, plain], 5)
+    do(lab, order.move, urgent, 2)
+    assert (order_of(lab), lab.run(urgent).priority) == ([last, plain, urgent], 0)
+    assert lab.events(urgent)[-1] == ("moved", "priority 0")
+
+
+def test_a_gap_that_is_used_up_by_moving_is_opened_again(lab: Lab) -> None:
+    first, second, third = (lab.add() for _ in range(3))
+    for number in range(120):
+        do(lab, order.move, (second, third)[number % 2], 1)
+        assert order_of(lab)[0] == first
+        assert order_of(lab)[1] == (second, third)[number % 2]
+    newest = lab.add()
+    assert order_of(lab)[-1] == newest
+
+
+def test_a_priority_is_bounded_and_only_waiting_runs_have_a_place(lab: Lab) -> None:
+    first, second = lab.add(), lab.add()
+    do(lab, order.prioritise, second, 7)
+    assert order_of(lab) == [second, first]
+    with pytest.raises(Refused, match="a priority is from -1000 to 1000, not 1001"):
+        do(lab, order.prioritise, second, 1001)
+    running = put(lab, Status.FINISHED)
+    for action in (order.prioritise, order.move):
+        with pytest.raises(Refused, match="is finished; only a waiting run has a place"):
+            do(lab, action, running, 1)
+
+
+def test_a_paused_queue_gives_out_nothing_but_what_is_named(lab: Lab) -> None:
+    held, first, second = lab.claim(lab.add()), lab.add(), lab.add()
+    assert do(lab, order.pause_queue, running_too=False, reason="a demo") == []
+    assert do(lab, queue.asked, held) == Asked.NOTHING
+    assert do(lab, queue.claim, lab.worker_id) is None
+    assert do(lab, queue.claim, lab.worker_id, second) is not None
+    with reading(lab.engine) as connection:
+        state = order.queue_status(connection)
+    assert state.reason == "a demo"
+    assert abs(state.paused_at - time.time()) < 60
+    do(lab, order.resume_queue)
+    assert do(lab, queue.claim, lab.worker_id).run_id == first
+
+
+def test_pausing_the_queue_may_have_running_runs_save_and_wait(lab: Lab) -> None:
+    held = lab.claim(lab.add())
+    assert do(lab, order.pause_queue, running_too=True) == [held.run_id]
+    assert do(lab, queue.asked, held) == Asked.GIVE_BACK
+    assert lab.events(held.run_id)[-1] == ("asked to wait", "the queue was paused")
+
+
+# -- put away -------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_over_is_archived_and_comes_back(lab: Lab) -> None:
+    run_id = put(lab, Status.FINISHED)
+    do(lab, labels.archive, run_id)
+    assert lab.run(run_id).archived_at is not None
+    with pytest.raises(Refused, match="is archived already; only a run that is over"):
+        do(lab, labels.archive, run_id)
+    do(lab, labels.unarchive, run_id)
+    assert lab.run(run_id).archived_at is None
+    with pytest.raises(Refused, match=f"run {run_id} is not archived"):
+        do(lab, labels.unarchive, run_id)
+    for status in (Status.QUEUED, Status.RUNNING, Status.PAUSED):
+        with pytest.raises(Refused, match=f"is {status}; only a run that is over can be archived"):
+            do(lab, labels.archive, put(lab, status))
 
 
 # -- against a plain model ------------------------------------------------------------------
@@ -422,6 +597,7 @@ class Plain:
     priority: int = 0
     asked: Asked = Asked.NOTHING
     attempt: int = 0
+    tries: int = 0
     holder: int | None = None
     """Which claim, of all there ever were, holds it."""
 
@@ -436,6 +612,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.lab = Lab.at(Path(self.folder.name))
         self.model: dict[int, Plain] = {}
+        self.waiting: list[int] = []
+        self.is_paused = False
         self.claimed = 0
 
     def teardown(self) -> None:
@@ -447,6 +625,20 @@ class QueueMachine(RuleBasedStateMachine):
 
     def become(self, run_id: int, **changes: Any) -> None:
         self.model[run_id] = replace(self.model[run_id], **changes)
+        if self.model[run_id].status != Status.QUEUED and run_id in self.waiting:
+            self.waiting.remove(run_id)
+        if self.model[run_id].status == Status.QUEUED:
+            self.line_up(run_id)
+
+    def line_up(self, run_id: int) -> None:
+        """Where a run stands that waits (again): among those of its priority, by number, unless
+        it or others were moved; then only the order of those that were there is known."""
+        if run_id not in self.waiting:
+            self.waiting = [row.id for row in self.stored_order() if row.id in self.model]
+
+    def stored_order(self) -> Sequence[Row[Any]]:
+        with reading(self.lab.engine) as connection:
+            return order.waiting_runs(connection)
 
     def any_run(self, draw: int) -> int:
         """A run that is there, or a number that none has."""
@@ -457,15 +649,18 @@ class QueueMachine(RuleBasedStateMachine):
         run_id = self.lab.add(CONFIG, priority=priority)
         assert run_id not in self.model
         self.model[run_id] = Plain(priority=priority)
+        later = [i for i, id in enumerate(self.waiting) if self.model[id].priority < priority]
+        self.waiting.insert(later[0] if later else len(self.waiting), run_id)
 
     @rule(target=claims)
     def claim(self) -> tuple[int, Claim] | None:
-        waiting = [id for id, run in self.model.items() if run.status == Status.QUEUED]
         claim = self.do(queue.claim, self.lab.worker_id)
         if claim is None:
-            assert not waiting
+            assert not self.waiting or self.is_paused
             return None
-        assert claim.run_id == min(waiting, key=lambda id: (-self.model[id].priority, id))
+        assert not self.is_paused
+        assert claim.run_id == self.waiting[0]
+        self.waiting.remove(claim.run_id)
         self.claimed += 1
         self.become(
             claim.run_id,
@@ -473,6 +668,7 @@ class QueueMachine(RuleBasedStateMachine):
             holder=self.claimed,
             asked=Asked.NOTHING,
             attempt=self.model[claim.run_id].attempt + 1,
+            tries=self.model[claim.run_id].tries + 1,
         )
         assert claim.attempt == self.model[claim.run_id].attempt
         return self.claimed, claim
@@ -506,10 +702,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(held=claims)
     def give_back(self, held: tuple[int, Claim] | None) -> None:
         if held and self.if_held(held, queue.give_back, held[1], "stopped"):
-            run_id = held[1].run_id
-            attempt = self.model[run_id].attempt - 1
             self.become(
-                run_id, status=Status.QUEUED, holder=None, asked=Asked.NOTHING, attempt=attempt
+                held[1].run_id, status=Status.QUEUED, holder=None, asked=Asked.NOTHING, tries=0
             )
 
     @rule(held=consumes(claims))
@@ -521,7 +715,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         run = self.model[claim.run_id]
         after = {PAUSE: Status.PAUSED, STOP: Status.CANCELLED, CANCEL: Status.CANCELLED}.get(
-            run.asked, Status.FAILED if run.attempt >= 2 else Status.QUEUED
+            run.asked, Status.FAILED if run.tries >= 2 else Status.QUEUED
         )
         self.become(claim.run_id, status=after, holder=None, asked=Asked.NOTHING)
 
@@ -544,10 +738,42 @@ class QueueMachine(RuleBasedStateMachine):
         run_id = self.any_run(draw)
         if run_id in self.model and self.model[run_id].status == Status.PAUSED:
             self.do(queue.resume, run_id)
-            self.become(run_id, status=Status.QUEUED)
+            self.become(run_id, status=Status.QUEUED, tries=0)
         else:
             with pytest.raises((Refused, RunMissing)):
                 self.do(queue.resume, run_id)
+
+    @rule(draw=st.integers(0, 99))
+    def retry(self, draw: int) -> None:
+        run_id = self.any_run(draw)
+        ended_badly = (Status.FAILED, Status.CANCELLED)
+        if run_id in self.model and self.model[run_id].status in ended_badly:
+            self.do(queue.retry, run_id)
+            self.become(run_id, status=Status.QUEUED, tries=0)
+        else:
+            with pytest.raises((Refused, RunMissing)):
+                self.do(queue.retry, run_id)
+
+    @rule(draw=st.integers(0, 99), position=st.integers(0, 6))
+    def move(self, draw: int, position: int) -> None:
+        run_id = self.any_run(draw)
+        if run_id not in self.waiting:
+            with pytest.raises((Refused, RunMissing)):
+                self.do(order.move, run_id, position)
+            return
+        self.do(order.move, run_id, position)
+        self.waiting.remove(run_id)
+        self.waiting.insert(position, run_id)
+        priorities = {row.id: row.priority for row in self.stored_order()}
+        self.model[run_id] = replace(self.model[run_id], priority=priorities[run_id])
+
+    @rule(paused=st.booleans())
+    def pause_or_resume(self, paused: bool) -> None:
+        if paused:
+            self.do(lambda connection: order.pause_queue(connection, running_too=False))
+        else:
+            self.do(order.resume_queue)
+        self.is_paused = paused
 
     @rule(draw=st.integers(0, 99))
     def remove(self, draw: int) -> None:
@@ -555,6 +781,7 @@ class QueueMachine(RuleBasedStateMachine):
         if run_id in self.model and self.model[run_id].status != Status.RUNNING:
             self.do(queue.remove, run_id)
             del self.model[run_id]
+            self.waiting = [id for id in self.waiting if id != run_id]
         else:
             with pytest.raises((Refused, RunMissing)):
                 self.do(queue.remove, run_id)
@@ -566,6 +793,7 @@ class QueueMachine(RuleBasedStateMachine):
             columns = (c.id, c.status, c.asked, c.attempt, c.worker_id)
             rows = connection.execute(select(*columns)).all()
             last = latest_kinds(connection)
+        assert [row.id for row in self.stored_order()] == self.waiting
         stored = {row.id: (row.status, row.asked, row.attempt) for row in rows}
         assert stored == {
             run_id: (run.status, run.asked, run.attempt) for run_id, run in self.model.items()
@@ -573,13 +801,16 @@ class QueueMachine(RuleBasedStateMachine):
         for row in rows:
             assert (row.worker_id is not None) == (row.status == Status.RUNNING)
             # the events tell the same story as the row
-            assert last[row.id] == ("resumed" if last[row.id] == "resumed" else row.status)
+            asked_back = ("resumed", "retried")
+            assert last[row.id] == row.status or (
+                row.status == Status.QUEUED and last[row.id] in asked_back
+            )
 
 
 def latest_kinds(connection: Connection) -> dict[int, str]:
     """The last event of each run, leaving out what was merely asked."""
     query = select(run_events.c.run_id, run_events.c.kind).where(
-        run_events.c.kind.not_like("asked to %")
+        run_events.c.kind.not_like("asked to %"), run_events.c.kind != "moved"
     )
     return {row.run_id: row.kind for row in connection.execute(query.order_by(run_events.c.id))}
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -12,23 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from lab import Lab, tiny_config
-from sqlalchemy import Row, select, update
+from sqlalchemy import select
 
 from app import queue
-from app.devices import DeviceLock
 from app.executors.local import listen
 from app.executors.training import train_claimed
 from app.models import Asked, Status, workers
-from app.presence import Presence, end_predecessors
 from app.settings import ROOT
 from trainer.config import RunConfig
-from trainer.part import Refused
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints, read_log
 
@@ -223,22 +217,39 @@ def test_a_paused_run_goes_on_where_it_was_and_a_stopped_one_is_finished(lab: La
     assert lab.points(run_id, "train_loss").steps.tolist() == list(range(1, run.step + 1))
 
 
-def test_a_run_whose_process_is_killed_fails_with_its_last_words(
+def test_a_run_whose_process_is_killed_goes_on_from_its_checkpoint(
     lab: Lab, worker: psutil.Popen
 ) -> None:
     run_id = start(lab, loader_processes=1)
-    eventually(lambda: "epoch 1 of" in log_of(lab, run_id), "a line in the log")
+    eventually(lambda: last_checkpoint(lab, run_id) > 0, "a checkpoint")
     (process,) = run_processes(worker)
     loaders = process.children(recursive=True)
     process.kill()
-    wait_for_status(lab, run_id, Status.FAILED)
-    # mostly that of an epoch; a loader may get out a last word of its own
-    last_line = log_of(lab, run_id).splitlines()[-1].strip()
-    expected = f"its process was killed by SIGKILL; its last words: {last_line}"
-    assert lab.run(run_id).reason == expected
-    assert lab.events(run_id)[-1] == ("failed", expected)
+    eventually(lambda: lab.run(run_id).attempt == 2, "the run starts again")
+    eventually(lambda: "resumed from" in log_of(lab, run_id), "it is resumed")
+    lost = [text for kind, text in lab.events(run_id) if kind == "queued"][1]
+    assert re.fullmatch(r"its process was killed by SIGKILL at step \d+; queued again", lost)
     assert loaders
     eventually(lambda: all(map(is_dead, loaders)), "the end of its loader processes")
+    ask(lab, run_id, Asked.STOP)
+    wait_for_status(lab, run_id, Status.FINISHED)
+    steps = lab.points(run_id, "train_loss").steps.tolist()
+    assert steps == list(range(1, lab.run(run_id).step + 1))
+
+
+def test_a_run_that_crashes_fails_with_its_last_words_and_is_not_tried_again(
+    lab: Lab, worker: psutil.Popen
+) -> None:
+    run_id = start(lab)
+    eventually(lambda: "epoch 1 of" in log_of(lab, run_id), "a line in the log")
+    (process,) = run_processes(worker)
+    process.send_signal(signal.SIGSEGV)
+    wait_for_status(lab, run_id, Status.FAILED)
+    run, last_line = lab.run(run_id), log_of(lab, run_id).splitlines()[-1].strip()
+    assert run.cause == "crashed"
+    assert run.reason == f"its process was killed by SIGSEGV; its last words: {last_line}"
+    assert lab.events(run_id)[-1] == ("failed", run.reason)
+    assert run.attempt == 1
 
 
 def log_of(lab: Lab, run_id: int) -> str:
@@ -255,10 +266,16 @@ def run_processes(worker: psutil.Popen) -> list[psutil.Process]:
 def test_a_run_that_cannot_be_trained_fails_with_the_reason_and_the_next_one_starts(
     lab: Lab,
 ) -> None:
-    refused = lab.add(tiny_config(device="cuda:77"))
+    too_few = {"name": "gradient_accumulation", "steps": 1000}
+    refused = lab.add(tiny_config(tricks=(too_few,)))
+    elsewhere = lab.add(tiny_config(device="cuda:77"))
     following = lab.add(tiny_config())
     wait_for_status(lab, following, Status.FINISHED)
-    assert lab.run(refused).reason == "this machine has no device 'cuda:77'; choose auto or cpu"
+    run = lab.run(refused)
+    assert (run.status, run.cause) == (Status.FAILED, "refused")
+    assert run.reason == "tricks.0.steps: an epoch has 4 batches; lower steps or the batch size"
+    # another worker may come that has such a device
+    assert status(lab, elsewhere) == Status.QUEUED
 
 
 def test_a_second_worker_on_a_device_is_refused(lab: Lab, worker: psutil.Popen) -> None:
@@ -281,8 +298,8 @@ def test_a_stopped_worker_gives_its_run_back_and_another_goes_on_with_it(
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE) == 0
     given_back = lab.run(run_id)
-    why = "its worker was stopped; goes on when one is free"
-    assert (given_back.status, given_back.attempt, given_back.reason) == ("queued", 0, why)
+    why = f"saved at step {given_back.step}; waits to go on"
+    assert (given_back.status, given_back.tries, given_back.reason) == ("queued", 0, why)
     assert lab.events(run_id)[-1] == ("queued", why)
     assert last_checkpoint(lab, run_id) == given_back.step
     with reading(lab.engine) as connection:
@@ -293,7 +310,7 @@ def test_a_stopped_worker_gives_its_run_back_and_another_goes_on_with_it(
     ask(lab, run_id, Asked.STOP)
     train_claimed(claim, lab.settings)
     run = lab.run(run_id)
-    assert (run.status, run.attempt) == (Status.FINISHED, 1)
+    assert (run.status, run.attempt) == (Status.FINISHED, 2)
     assert run.step > given_back.step
     assert lab.points(run_id, "train_loss").steps.tolist() == list(range(1, run.step + 1))
 
@@ -309,83 +326,3 @@ def test_a_letter_that_comes_in_two_pieces_is_one_in_the_log() -> None:
     writer.close()
     listening.join()
     assert "".join(told) == "snow \N{SNOWMAN} \N{REPLACEMENT CHARACTER}\n"
-
-
-# -- signs of life --------------------------------------------------------------------------
-
-
-def test_a_run_trained_in_a_terminal_is_not_taken_over_by_a_worker_that_starts(
-    tmp_path: Path,
-) -> None:
-    lab = Lab.at(tmp_path)
-    run_id = lab.add(tiny_config())
-    with Presence(lab.engine, "cpu", 20) as here:
-        with writing(lab.engine) as connection:
-            queue.claim(connection, here.worker_id, run_id)
-        end_predecessors(lab.engine, "cpu")
-        with writing(lab.engine) as connection:
-            assert queue.requeue_lost(connection, 20, 3) == []
-    with writing(lab.engine) as connection:
-        assert queue.requeue_lost(connection, 20, 3) == [run_id]
-
-
-@pytest.mark.parametrize("fate", ["died", "its number went to another"])
-def test_a_worker_that_died_gives_its_runs_back_when_the_next_one_starts(
-    tmp_path: Path, fate: str
-) -> None:
-    lab = Lab.at(tmp_path)
-    with subprocess.Popen(["true"]) as gone:
-        gone.wait()
-    process, started = (gone.pid, time.time()) if fate == "died" else (os.getpid(), 1.0)
-    with writing(lab.engine) as connection:
-        connection.execute(
-            update(workers).values(
-                host=platform.node(), process=process, started_at=started, seen_at=time.time()
-            )
-        )
-    run_id = lab.claim(lab.add(tiny_config())).run_id
-    end_predecessors(lab.engine, "cuda:0")
-    with writing(lab.engine) as connection:
-        assert queue.requeue_lost(connection, 20, 3) == [], "the device is another"
-    end_predecessors(lab.engine, "cpu")
-    with writing(lab.engine) as connection:
-        assert queue.requeue_lost(connection, 20, 3) == [run_id]
-
-
-def test_a_presence_gives_signs_while_it_lasts(tmp_path: Path) -> None:
-    lab = Lab.at(tmp_path)
-
-    def row(worker_id: int) -> Row[Any]:
-        with reading(lab.engine) as connection:
-            return connection.execute(select(workers).where(workers.c.id == worker_id)).one()
-
-    with Presence(lab.engine, "cpu", lease_seconds=0.1) as here:
-        first = row(here.worker_id)
-        assert (first.process, first.device, first.ended_at) == (os.getpid(), "cpu", None)
-        eventually(lambda: row(here.worker_id).seen_at > first.seen_at, "a sign of life")
-    assert row(here.worker_id).ended_at is not None
-
-
-def test_a_devices_lock_is_for_one_process_and_free_when_that_has_died(tmp_path: Path) -> None:
-    with DeviceLock(tmp_path, "cpu") as lock:
-        path = lock.path
-    assert path.read_text() == str(os.getpid())
-    holding = (
-        "import fcntl, sys\n"
-        "file = open(sys.argv[1], 'a')\n"
-        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    arguments = [sys.executable, "-c", holding, str(path)]
-    with subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        assert not lock.is_free()
-        assert DeviceLock(tmp_path, "cuda:0").is_free()
-        with pytest.raises(Refused, match=r"another worker .* works on cpu in .*; stop it, or"):
-            lock.__enter__()
-        holder.kill()
-    assert lock.is_free()

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from fastapi import Query, Response
+from sqlalchemy import Connection
 
+from app.run_view import runs_by_id
 from trainer.store.database import finite
 
 PROBLEM = {
@@ -56,6 +58,12 @@ class JsonResponse(Response):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(finite(content), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def one_run(connection: Connection, run_id: int, status_code: int = 200) -> Response:
+    """A run as it is now; for a new one also where to ask for it again."""
+    location = {"Location": f"/api/v1/runs/{run_id}"} if status_code == 201 else None
+    return JsonResponse(runs_by_id(connection, [run_id])[0], status_code, location)
 
 
 def column(values: npt.NDArray[Any]) -> Any:

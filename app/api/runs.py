@@ -1,4 +1,4 @@
-"""/runs: create, list, look at, steer and delete runs."""
+"""/runs: create, list, look at, change and delete runs."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -7,18 +7,19 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request,
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy import Connection
 
-from app import queue
+from app import finding, labels, order, queue
 from app.api import shapes
-from app.api.answers import MISSING, REFUSED, JsonResponse
+from app.api.answers import MISSING, REFUSED, JsonResponse, one_run
 from app.api.paging import cursor_after, position_of
 from app.check import must_be_possible
 from app.connections import Reading, Reference, RunNumber, TheSettings, Writing
+from app.events import events_of
 from app.missing import RunMissing
-from app.models import Asked, Status
+from app.models import Status
 from app.names import NameOrNone, RunName, Storable
 from app.problems import Invalid
 from app.remove import remove_run
-from app.run_view import RunQuery, Sort, count_runs, find_run, list_runs, runs_by_id
+from app.run_view import RunQuery, Sort, count_runs, find_run, list_runs
 from trainer.config import RunConfig
 from trainer.recipes import recipe
 from trainer.store.reader import list_checkpoints, read_log
@@ -29,6 +30,15 @@ MOST_LOG = 1_000_000
 """Characters of a log in one answer, give or take the last piece."""
 
 Note = Annotated[str, Field(max_length=10_000), Storable]
+Priority = Annotated[
+    int,
+    Field(
+        ge=order.LOWEST,
+        le=order.HIGHEST,
+        strict=True,
+        description="Higher ones are trained first.",
+    ),
+]
 
 
 class NewRun(BaseModel):
@@ -42,9 +52,7 @@ class NewRun(BaseModel):
     )
     name: NameOrNone = Field("", description="Made up if empty.")
     note: Note = ""
-    priority: int = Field(
-        0, ge=-1000, le=1000, strict=True, description="Higher ones are trained first."
-    )
+    priority: Priority = 0
     parent: int | None = Field(
         None, ge=1, lt=2**63, strict=True, description="The run it was cloned from."
     )
@@ -73,6 +81,7 @@ class Change(BaseModel):
 
     name: RunName | None = None
     note: Note | None = None
+    priority: Priority | None = Field(None, description="Only while it waits.")
 
 
 def possible(new: NewRun) -> NewRun:
@@ -107,13 +116,13 @@ def create(
         priority=new.priority,
         parent_id=new.parent,
     )
-    return one(connection, run_id, 201 if is_new else 200)
+    return one_run(connection, run_id, 201 if is_new else 200)
 
 
 def must_have_parent(connection: Connection, parent: int | None) -> None:
     try:
         if parent is not None:
-            queue.must_exist(connection, parent)
+            finding.must_exist(connection, parent)
     except RunMissing as missing:
         error = {"field": "parent", "message": str(missing), "given": parent}
         raise Invalid([error]) from missing
@@ -128,6 +137,7 @@ def list_(
         Query(max_length=200, description="Words in name, recipe, note; names of tricks, models."),
         Storable,
     ] = "",
+    archived: Annotated[bool, Query(description="Those put away, instead of the others.")] = False,
     sort: Sort = "number",
     descending: bool = True,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -135,7 +145,7 @@ def list_(
 ) -> Response:
     """Runs, newest first unless sorted otherwise."""
     # one more than asked for tells whether there is a next page
-    query = RunQuery(status, text, sort, descending, limit + 1)
+    query = RunQuery(status, text, sort, descending, limit + 1, archived=archived)
     after = position_of(cursor, query) if cursor else None
     found = list_runs(connection, replace(query, after=after))
     shown = found[:limit]
@@ -160,13 +170,15 @@ def get(run: Reference, connection: Reading, request: Request) -> Response:
 
 @router.patch("/{run}", operation_id="change_run", response_model=shapes.Run, responses=REFUSED)
 def change(run: Reference, wanted: Change, connection: Writing) -> Response:
-    """Rename a run, or write a note."""
-    run_id = queue.find(connection, run)
+    """Rename a run, write a note, or give it another priority while it waits."""
+    run_id = finding.find(connection, run)
     if wanted.name is not None:
-        queue.rename(connection, run_id, wanted.name)
+        labels.rename(connection, run_id, wanted.name)
     if wanted.note is not None:
-        queue.annotate(connection, run_id, wanted.note)
-    return one(connection, run_id)
+        labels.annotate(connection, run_id, wanted.note)
+    if wanted.priority is not None:
+        order.prioritise(connection, run_id, wanted.priority)
+    return one_run(connection, run_id)
 
 
 @router.delete("/{run}", status_code=204, operation_id="delete_run", responses=REFUSED)
@@ -174,37 +186,7 @@ def delete(
     run: Reference, connection: Writing, settings: TheSettings, afterwards: BackgroundTasks
 ) -> None:
     """Delete a run and all it recorded; refused while it trains."""
-    remove_run(connection, settings, queue.find(connection, run), afterwards)
-
-
-@router.post("/{run}/pause", operation_id="pause_run", response_model=shapes.Run, responses=REFUSED)
-def pause(run: Reference, connection: Writing) -> Response:
-    """Save a checkpoint at the next step and free the device."""
-    return ask(connection, run, Asked.PAUSE)
-
-
-@router.post("/{run}/stop", operation_id="stop_run", response_model=shapes.Run, responses=REFUSED)
-def stop(run: Reference, connection: Writing) -> Response:
-    """Evaluate at the next step and count the run as finished."""
-    return ask(connection, run, Asked.STOP)
-
-
-@router.post(
-    "/{run}/cancel", operation_id="cancel_run", response_model=shapes.Run, responses=REFUSED
-)
-def cancel(run: Reference, connection: Writing) -> Response:
-    """End the run at the next step, without a result."""
-    return ask(connection, run, Asked.CANCEL)
-
-
-@router.post(
-    "/{run}/resume", operation_id="resume_run", response_model=shapes.Run, responses=REFUSED
-)
-def resume(run: Reference, connection: Writing) -> Response:
-    """Put a paused run back into the queue."""
-    run_id = queue.find(connection, run)
-    queue.resume(connection, run_id)
-    return one(connection, run_id)
+    remove_run(connection, settings, finding.find(connection, run), afterwards)
 
 
 @router.get(
@@ -215,7 +197,7 @@ def resume(run: Reference, connection: Writing) -> Response:
 )
 def events(run_id: RunNumber, connection: Reading) -> Response:
     """Every transition of a run, oldest first."""
-    rows = queue.events(connection, run_id)
+    rows = events_of(connection, run_id)
     return JsonResponse({"events": [dict(row._mapping) for row in rows]})
 
 
@@ -248,15 +230,3 @@ def checkpoints(run_id: RunNumber, connection: Reading) -> Response:
     return JsonResponse(
         {"checkpoints": [{name: row._mapping[name] for name in shown} for row in rows]}
     )
-
-
-def ask(connection: Connection, run: str, asked: Asked) -> Response:
-    run_id = queue.find(connection, run)
-    queue.ask(connection, run_id, asked)
-    return one(connection, run_id)
-
-
-def one(connection: Connection, run_id: int, status_code: int = 200) -> Response:
-    """A run as it is now, and where to ask for it again."""
-    location = {"Location": f"/api/v1/runs/{run_id}"} if status_code == 201 else None
-    return JsonResponse(runs_by_id(connection, [run_id])[0], status_code, location)

@@ -10,13 +10,16 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-from app.executors.training import train_claimed
+import psutil
+
+from app.executors.training import heed_termination, train_claimed
 from app.queue import Claim
 from app.settings import Settings
 from trainer.lifeline import die_with_parent
 
-PRELOADED = ("app.cli", "app.executors.training", "sklearn.datasets")
+PRELOADED = ("app.executors.warm",)
 
 
 class LocalExecutor:
@@ -67,21 +70,37 @@ class RunProcess:
         """Wait for the last words, which may be underway when the process has ended."""
         self.listener.join(timeout=5)
 
+    def terminate(self) -> None:
+        """Interrupt it, so that it can still conclude itself."""
+        self.send(os.kill, signal.SIGTERM)
+
     def kill(self) -> None:
-        """End the process and every loader process it started, at once."""
+        """End the process and every loader process it started, at once.
+
+        When it has ended already this ends what it left behind.
+        """
+        self.send(os.killpg, signal.SIGKILL)
+
+    def send(self, how: Callable[[int, int], None], number: signal.Signals) -> None:
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            how(self.process.pid, number)
 
     @property
-    def death(self) -> str:
-        """How it ended, where that was not by itself, as in "killed by SIGKILL"; otherwise ""."""
-        code = self.process.exitcode
-        if not code:
-            return ""
-        if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
+    def name(self) -> str:
+        return self.process.name
+
+    def memory_bytes(self) -> int:
+        """What it has in memory now; 0 when it is gone."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """As of multiprocessing: minus the signal's number where one killed it."""
+        return self.process.exitcode
 
 
 def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
@@ -89,10 +108,12 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
     # a group of its own, so that killing it reaches its loader processes too
     os.setsid()
     die_with_parent()
+    be_first_to_go()
     threading.Thread(target=die_with_worker, name="lifeline", daemon=True).start()
     # the fork server makes itself the way to start processes; each loader would load torch anew
     multiprocessing.set_start_method(None, force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_termination()
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
@@ -101,6 +122,12 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     train_claimed(claim, settings)
+
+
+def be_first_to_go() -> None:
+    """Where memory runs out, let the system end this run and not the worker or somebody else."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def die_with_worker() -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from app import queue
+from app import finding
 from app.config_view import config_rows
 from app.connections import Reading
 from app.missing import NotThere
@@ -90,7 +90,7 @@ def results(request: Request, connection: Reading, wanted: Wanted) -> HTMLRespon
 
 
 def show(request: Request, connection: Connection, wanted: Compared, template: str) -> HTMLResponse:
-    ids = [queue.find(connection, reference) for reference in wanted.references]
+    ids = [finding.find(connection, reference) for reference in wanted.references]
     found = runs_by_id(connection, list(dict.fromkeys(ids)))
     base = next((i for i, run in enumerate(found) if run["id"] == wanted.baseline), 0)
     return render(

@@ -13,6 +13,7 @@ from app import forms, queue
 from app.connections import AnEngine, Reading
 from app.forms import Filled
 from app.names import name_problem
+from app.order import HIGHEST, LOWEST
 from app.pages.templates import JINJA, render
 from app.run_view import find_run
 from trainer.check import facts
@@ -24,7 +25,7 @@ from trainer.store.database import writing
 router = APIRouter()
 
 MOST_FIELDS = 1000
-ABOUT = ("run_name", "note", "recipe", "parent")
+ABOUT = ("run_name", "note", "recipe", "parent", "priority")
 """Fields that say something about the run but are no part of its config."""
 
 Reference = Annotated[str, Query(max_length=200)]
@@ -40,10 +41,11 @@ def page(
 
 
 def preset(connection: Connection, name: str, clone: str) -> tuple[Filled, dict[str, str]]:
-    about = dict.fromkeys(ABOUT, "")
+    about = dict.fromkeys(ABOUT, "") | {"priority": "0"}
     if clone:
         parent = find_run(connection, clone)
-        about |= {"recipe": parent["recipe"], "parent": str(parent["id"]), "note": parent["note"]}
+        about |= {name: str(parent[name]) for name in ("recipe", "note", "priority")}
+        about["parent"] = str(parent["id"])
         return forms.of_config(RunConfig.model_validate(parent["config"])), about
     name = name or next(iter(RECIPES))
     return forms.of_config(recipe(name).config), about | {"recipe": name}
@@ -69,6 +71,7 @@ def queued(request: Request, engine: AnEngine, filled: Filled, about: dict[str, 
                 name=about["run_name"].strip(),
                 recipe=about["recipe"],
                 note=about["note"],
+                priority=int(about["priority"]),
                 parent_id=int(about["parent"]) if about["parent"] else None,
             )
     except Refused as refusal:
@@ -95,6 +98,7 @@ def split(form: FormData) -> tuple[Filled, dict[str, str]]:
     """The config's fields, and what is said about the run."""
     items = form.multi_items()
     about = {name: str(form.get(name, "")) for name in ABOUT}
+    about["priority"] = about["priority"].strip() or "0"
     filled = forms.of_items((name, value) for name, value in items if name not in ABOUT)
     problems = about_problems(about)
     return Filled(
@@ -108,9 +112,17 @@ def about_problems(about: dict[str, str]) -> dict[str, str]:
         found["run_name"] = problem
     if len(about["note"]) > 10_000:
         found["note"] = "at most 10,000 characters"
+    if not is_priority(about["priority"]):
+        found["priority"] = f"a whole number from {LOWEST} to {HIGHEST}"
     if about["parent"] and not about["parent"].isdigit():
         found[forms.WHOLE] = "the run to clone is no number"
     return found
+
+
+def is_priority(text: str) -> bool:
+    digits = text.removeprefix("-")
+    is_short = digits.isascii() and digits.isdigit() and len(digits) < 5
+    return is_short and LOWEST <= int(text) <= HIGHEST
 
 
 def show(
@@ -142,7 +154,8 @@ def for_programs(config: RunConfig, about: dict[str, str]) -> dict[str, str]:
     """The same run as JSON, as a command, and as a request."""
     data = config.model_dump(mode="json")
     text = orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
-    body = {"config": data, "name": about["run_name"], "note": about["note"]}
+    body: dict[str, Any] = {"config": data, "name": about["run_name"], "note": about["note"]}
+    body["priority"] = int(about["priority"])
     request = orjson.dumps({key: value for key, value in body.items() if value}).decode()
     return {
         "JSON": text,

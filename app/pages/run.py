@@ -6,11 +6,12 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
 
-from app import queue
+from app import finding
 from app.config_view import config_rows
-from app.connections import Reading, Reference
+from app.connections import Reading, Reference, the_settings
 from app.missing import NotThere
 from app.mosaic import mosaic_png
+from app.pages.run_header import header_facts
 from app.pages.templates import render
 from app.run_view import find_run, runs_by_id
 from trainer.anatomy import LayerFacts, model_anatomy
@@ -24,6 +25,7 @@ TABS = {
     "curves": "Curves",
     "layers": "Layers",
     "evidence": "Evidence",
+    "timeline": "Timeline",
     "log": "Log",
     "config": "Config",
     "environment": "Environment",
@@ -43,13 +45,15 @@ def curves(
 ) -> HTMLResponse:
     found = find_run(connection, run)
     chosen = {"smoothing": smoothing, "x": x, "scale": scale}
-    return show(request, found, "curves", chosen=chosen)
+    return show(request, connection, found, "curves", chosen=chosen)
 
 
 @router.get("/header")
 def header(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
     """The part of every tab that changes while the run goes on."""
-    return render(request, "run/header.html", run=find_run(connection, run))
+    found = find_run(connection, run)
+    facts = header_facts(connection, the_settings(request), found)
+    return render(request, "run/header.html", run=found, **facts)
 
 
 @router.get("/layers")
@@ -68,6 +72,7 @@ def layers(
     first_maps = next((name for name in names if len(recorded[name]["shape"]) > 2), None)
     return show(
         request,
+        connection,
         found,
         "layers",
         tree=tree,
@@ -97,7 +102,7 @@ def probe_picture(
     run: Reference, example: Annotated[int, Path(ge=0, lt=1000)], connection: Reading
 ) -> Response:
     """One of the examples whose layer outputs are kept, as a picture."""
-    stored = read_probe_input(connection, queue.find(connection, run))
+    stored = read_probe_input(connection, finding.find(connection, run))
     if stored is None or example >= len(stored.quantised):
         raise NotThere(f"run {run} kept no probe example {example}")
     picture = mosaic_png(stored.quantised[example])
@@ -106,7 +111,7 @@ def probe_picture(
 
 @router.get("/evidence")
 def evidence(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
-    return show(request, find_run(connection, run), "evidence")
+    return show(request, connection, find_run(connection, run), "evidence")
 
 
 @router.get("/log")
@@ -116,12 +121,12 @@ def log(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
     text = "".join(chunk.text for chunk in chunks)
     return show(
         request,
+        connection,
         found,
         "log",
         text=text[-LOG_TAIL:],
         cut=len(text) > LOG_TAIL,
         last=chunks[-1].number if chunks else -1,
-        events=queue.events(connection, found["id"]),
     )
 
 
@@ -131,7 +136,8 @@ def config(request: Request, run: Reference, connection: Reading) -> HTMLRespons
     found = find_run(connection, run)
     origin, before = origin_of(connection, found)
     configs = [found["config"]] + ([before] if before is not None else [])
-    return show(request, found, "config", rows=config_rows(configs), origin=origin)
+    rows = config_rows(configs)
+    return show(request, connection, found, "config", rows=rows, origin=origin)
 
 
 def origin_of(connection: Connection, run: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
@@ -146,10 +152,13 @@ def origin_of(connection: Connection, run: dict[str, Any]) -> tuple[str, dict[st
 @router.get("/environment")
 def environment(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
     found = find_run(connection, run)
-    return show(
-        request, found, "environment", checkpoints=list_checkpoints(connection, found["id"])
-    )
+    checkpoints = list_checkpoints(connection, found["id"])
+    return show(request, connection, found, "environment", checkpoints=checkpoints)
 
 
-def show(request: Request, run: dict[str, Any], tab: str, **context: Any) -> HTMLResponse:
+def show(
+    request: Request, connection: Connection, run: dict[str, Any], tab: str, **context: Any
+) -> HTMLResponse:
+    """A tab of a run's page, under its header."""
+    context |= header_facts(connection, the_settings(request), run)
     return render(request, f"run/{tab}.html", run=run, tab=tab, tabs=TABS, **context)

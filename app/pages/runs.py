@@ -7,13 +7,16 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Connection, func, select
 
-from app import queue
+from app import labels
 from app.connections import Reading, TheSettings, Writing
-from app.models import Status, runs, workers
+from app.models import Status, runs
+from app.order import queue_status
+from app.pages.failure import TITLES
 from app.pages.templates import render
 from app.remove import remove_run
 from app.run_view import RunQuery, Sort, count_runs, list_runs, runs_by_id
 from app.samples import add_samples
+from app.worker_view import list_workers
 
 router = APIRouter()
 
@@ -34,6 +37,7 @@ def shown(
     sort: Sort = "number",
     order: Annotated[str, Query(pattern="^(up|down)$")] = "down",
     page: Annotated[int, Query(ge=1, le=10**6)] = 1,
+    archived: bool = False,
 ) -> Shown:
     query = RunQuery(
         status=Status(status) if status else None,
@@ -42,6 +46,7 @@ def shown(
         descending=order == "down",
         limit=PAGE,
         offset=(page - 1) * PAGE,
+        archived=archived,
     )
     return Shown(query, page)
 
@@ -72,6 +77,7 @@ def table(
 def listed(connection: Connection, wanted: Shown, lease_seconds: float) -> dict[str, Any]:
     counts = status_counts(connection)
     total = count_runs(connection, wanted.query)
+    alive = [w for w in list_workers(connection, lease_seconds) if w["is_alive"]]
     return {
         "runs": list_runs(connection, wanted.query),
         "query": wanted.query,
@@ -80,21 +86,19 @@ def listed(connection: Connection, wanted: Shown, lease_seconds: float) -> dict[
         "total": total,
         "counts": counts,
         "all": sum(counts.values()),
+        "archived": count_runs(connection, RunQuery(archived=True)),
         "statuses": list(Status),
-        "workers_alive": workers_alive(connection, lease_seconds),
+        "causes": TITLES,
+        "workers_alive": len(alive),
+        "troubled": [worker for worker in alive if worker["trouble"]],
+        "queue": queue_status(connection),
     }
 
 
 def status_counts(connection: Connection) -> dict[str, int]:
-    query = select(runs.c.status, func.count().label("runs")).group_by(runs.c.status)
-    return {row.status: row.runs for row in connection.execute(query)}
-
-
-def workers_alive(connection: Connection, lease_seconds: float) -> int:
-    """How many workers gave a sign of life lately."""
-    since = queue.now() - lease_seconds
-    alive = (workers.c.ended_at.is_(None)) & (workers.c.seen_at >= since)
-    return connection.execute(select(func.count()).where(alive)).scalar_one()
+    """How many runs each status has, without those put away."""
+    query = select(runs.c.status, func.count().label("runs")).where(runs.c.archived_at.is_(None))
+    return {row.status: row.runs for row in connection.execute(query.group_by(runs.c.status))}
 
 
 @router.post("/runs/sample")
@@ -121,3 +125,18 @@ def delete(
     for run_id in runs:
         remove_run(connection, settings, run_id, afterwards)
     return RedirectResponse("/runs", 303)
+
+
+@router.post("/runs/archive")
+def archive(connection: Writing, runs: Chosen) -> RedirectResponse:
+    """Put runs away: all of them, or none where one is not over."""
+    for run_id in runs:
+        labels.archive(connection, run_id)
+    return RedirectResponse("/runs", 303)
+
+
+@router.post("/runs/unarchive")
+def unarchive(connection: Writing, runs: Chosen) -> RedirectResponse:
+    for run_id in runs:
+        labels.unarchive(connection, run_id)
+    return RedirectResponse("/runs?archived=true", 303)

@@ -1,6 +1,7 @@
 """Templates: the Jinja environment of the pages, with how numbers and times are written."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,12 +11,13 @@ from urllib.parse import urlencode
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.assets import asset
 from app.forms import Input
 from app.settings import ROOT
 
+CODE = re.compile("`([^`]+)`")
 RUN_COLOURS = 10
 """How many colours the cycle of run colours has; see static/style.css."""
 
@@ -89,6 +91,11 @@ def ago(at: float) -> str:
         if passed < length * {"min": 60, "h": 24, "d": 30}[unit]:
             return f"{round(passed / length)} {unit} ago"
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d")
+
+
+def marked(text: str) -> Markup:
+    """Words for people, with what stands between backticks as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def colour(run_id: int) -> int:
@@ -173,6 +180,7 @@ def environment() -> Environment:
         "moment": moment,
         "colour": colour,
         "told": told,
+        "marked": marked,
         "written": written,
         "change": change,
         "range": range_of,

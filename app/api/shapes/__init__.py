@@ -1,0 +1,64 @@
+"""Shapes: what each answer of the API contains, for its documentation.
+
+The answers are sent without passing through these classes; the tests hold them against each
+other.
+"""
+
+from app.api.shapes.catalogue import (
+    Checked,
+    Claim,
+    Facts,
+    FieldError,
+    Part,
+    Recipe,
+    Recipes,
+    Task,
+    Trick,
+)
+from app.api.shapes.layer import Layer, LayerOutput, Layers, RecordedLayer, RecordedLayers
+from app.api.shapes.queue import Queue, Waiting, Worker, Workers
+from app.api.shapes.run import Checkpoint, Checkpoints, Event, Events, Log, Run, RunPage
+from app.api.shapes.series import Curve, Curves, Points, SeriesList, Summary
+from app.api.shapes.shape import Document, Moment, Number, Shape
+from app.api.shapes.storage import Freed, LargeRun, Storage, Taken
+
+__all__ = [
+    "Checked",
+    "Checkpoint",
+    "Checkpoints",
+    "Claim",
+    "Curve",
+    "Curves",
+    "Document",
+    "Event",
+    "Events",
+    "Facts",
+    "FieldError",
+    "Freed",
+    "LargeRun",
+    "Layer",
+    "LayerOutput",
+    "Layers",
+    "Log",
+    "Moment",
+    "Number",
+    "Part",
+    "Points",
+    "Queue",
+    "Recipe",
+    "Recipes",
+    "RecordedLayer",
+    "RecordedLayers",
+    "Run",
+    "RunPage",
+    "SeriesList",
+    "Shape",
+    "Storage",
+    "Summary",
+    "Taken",
+    "Task",
+    "Trick",
+    "Waiting",
+    "Worker",
+    "Workers",
+]

@@ -1,0 +1,83 @@
+"""Shapes of what can be chosen, and of what is said of a choice."""
+
+from typing import Any
+
+from pydantic import Field
+
+from app.api.shapes.layer import Layer
+from app.api.shapes.shape import Document, Shape
+
+
+class Part(Shape):
+    """Something that can be chosen."""
+
+    name: str
+    title: str
+    summary: str
+    documentation: str
+    parameters: Document = Field(description="The JSON schema of its parameters.")
+
+
+class Task(Part):
+    source: str
+    input_shape: list[int]
+    outputs: int
+    classes: list[str]
+    train_examples: int
+    test_examples: int
+
+
+class Claim(Shape):
+    measure: str
+    lower: bool = Field(description="Whether a lower value is the better one.")
+    source: str
+
+
+class Trick(Part):
+    stage: str
+    exactness: str
+    exactness_meaning: str
+    claim: Claim
+    owns: list[str]
+    clashes: dict[str, str]
+    traps: list[str]
+
+
+class Recipe(Shape):
+    """A ready-made config."""
+
+    name: str
+    title: str
+    purpose: str
+    config: Document
+
+
+class Recipes(Shape):
+    recipes: list[Recipe]
+
+
+class FieldError(Shape):
+    """What is wrong with a field, and what was given."""
+
+    field: str
+    message: str
+    given: Any
+
+
+class Facts(Shape):
+    """What a run will be like."""
+
+    parameters: int
+    train_examples: int
+    test_examples: int
+    batches_per_epoch: int
+    steps_per_epoch: int
+    total_steps: int
+    layers: list[Layer]
+    recorded_layers: int
+    warnings: list[str]
+
+
+class Checked(Shape):
+    problems: list[FieldError]
+    facts: Facts | None

@@ -1,0 +1,55 @@
+"""Shapes of layers, and of what they gave."""
+
+from typing import Any
+
+from pydantic import Field
+
+from app.api.shapes.shape import Shape
+
+
+class RecordedLayer(Shape):
+    """A layer that was looked at, and when."""
+
+    layer: str
+    call: int = Field(description="Which use of a layer used repeatedly.")
+    dtype: str
+    shape: list[int] = Field(description="What is kept: examples, channels, height, width.")
+    full_shape: list[int] = Field(description="What the layer gave.")
+    steps: list[int]
+
+
+class RecordedLayers(Shape):
+    layers: list[RecordedLayer]
+    steps: list[int]
+    bytes: int
+
+
+class LayerOutput(Shape):
+    """What a layer gave for one example at one step."""
+
+    layer: str
+    call: int
+    step: int
+    example: int
+    examples: int
+    shape: list[int] = Field(description="Of the values: channels, height, width.")
+    full_shape: list[int] = Field(description="Of what the layer gave for all examples.")
+    low: float = Field(description="Values are kept in 255 steps from low to high.")
+    high: float
+    values: list[Any]
+
+
+class Layer(Shape):
+    """One module of a network."""
+
+    path: str
+    kind: str
+    output_shape: list[int] | None
+    parameters: int
+    trainable: bool
+    is_leaf: bool
+    depth: int
+
+
+class Layers(Shape):
+    layers: list[Layer]

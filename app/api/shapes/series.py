@@ -1,0 +1,54 @@
+"""Shapes of series: their summaries, points and curves."""
+
+from pydantic import Field
+
+from app.api.shapes.shape import Moment, Number, Shape
+
+
+class Summary(Shape):
+    """A series without its points."""
+
+    name: str
+    layer: str = Field(description="Empty for a metric of the run itself.")
+    unit: str
+    points: int
+    nonfinite: int = Field(description="How many points are NaN or infinite.")
+    first_step: int
+    last_step: int
+    first: Number
+    last: Number
+    lowest: Number = Field(description="Of the finite values; NaN where there is none.")
+    lowest_step: int
+    highest: Number = Field(description="Of the finite values; NaN where there is none.")
+    highest_step: int
+    total: Number = Field(description="Sum of the finite values.")
+
+
+class SeriesList(Shape):
+    series: list[Summary]
+
+
+class Points(Summary):
+    """A series with its points, to the last bit."""
+
+    run: int
+    steps: list[int]
+    values: list[Number]
+    times: list[Moment]
+    next: int | None = Field(description="The `after` of the next answer; null on the last.")
+
+
+class Curve(Summary):
+    """A series as a chart draws it: some of its points, extremes kept."""
+
+    run: int
+    steps: list[int]
+    values: list[Number]
+    times: list[Moment]
+    smoothed: list[Number] | None = Field(
+        None, description="Smoothed over every point; only where smoothing was asked for."
+    )
+
+
+class Curves(Shape):
+    curves: list[Curve]
