@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
-.PHONY: help demo serve worker test check lint types tests slow gpu bench format chromium extras clean
+.PHONY: help demo serve worker test check lint types tests slow faults gpu bench format chromium extras clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ tests: $(VENV)/installed-dev ## Tests, import rules among them, in TEST_PROCESSE
 
 slow: $(VENV)/installed-dev ## Tests that take longer than the ordinary suite allows
 	@$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+# As root it can mount a small disk to fill up; otherwise that promise is left out, and says so.
+faults: $(VENV)/installed-dev ## Every promise of docs/reliability.md, long: a line each, an hour on two cores
+	@cd tests && PYTHONPATH=..:. $(abspath $(BIN))/python -m faults $(FAULTS)
 
 gpu: $(VENV)/installed-dev ## Tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu

@@ -83,6 +83,9 @@ def worker(
     ] = None,
 ) -> None:
     """Train queued runs on one device."""
+    from app.executors import fork_server
+
+    fork_server.begin()
     from app.worker import run_worker
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

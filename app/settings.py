@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from trainer.tasks import DataFolders
+from trainer.data_folders import DataFolders
 
 ROOT = Path(__file__).resolve().parent.parent
 

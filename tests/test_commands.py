@@ -53,13 +53,13 @@ def in_order(lab: Lab) -> list[int]:
 
 
 def test_runs_are_paused_and_resumed_by_number_and_by_name(tricklab: CommandLine, lab: Lab) -> None:
-    first, second = lab.add(name="first [1]"), lab.add(name="second")
-    assert lines(tricklab, "pause", "first [1]", str(second)) == [
-        f"Run {first}, first [1], is paused",
+    first, second = lab.add(name="first [b]"), lab.add(name="second")
+    assert lines(tricklab, "pause", "first [b]", str(second)) == [
+        f"Run {first}, first [b], is paused",
         f"Run {second}, second, is paused",
     ]
     assert statuses(lab, first, second) == [Status.PAUSED, Status.PAUSED]
-    assert lines(tricklab, "resume", str(first)) == [f"Run {first}, first [1], waits to go on"]
+    assert lines(tricklab, "resume", str(first)) == [f"Run {first}, first [b], waits to go on"]
     assert statuses(lab, first, second) == [Status.QUEUED, Status.PAUSED]
 
 
@@ -175,14 +175,14 @@ def test_the_queue_is_given_as_json(tricklab: CommandLine, lab: Lab) -> None:
 def test_the_queue_is_paused_and_resumed(tricklab: CommandLine, lab: Lab) -> None:
     running, waiting = lab.add(), lab.add()
     lab.claim(running)
-    assert lines(tricklab, "queue", "pause", "--reason", "demo [3]") == ["The queue is paused"]
+    assert lines(tricklab, "queue", "pause", "--reason", "demo [b]") == ["The queue is paused"]
     assert lab.run(running).asked == Asked.NOTHING
     with writing(lab.engine) as connection:
         assert queue.claim(connection, lab.worker_id) is None
     first, *_, last = lines(tricklab, "queue")
     assert first.startswith("Paused since 20")
-    assert first.endswith(" demo [3]")
-    assert last.startswith(f"Run {waiting}: The queue is paused (demo [3])")
+    assert first.endswith(" demo [b]")
+    assert last.startswith(f"Run {waiting}: The queue is paused (demo [b])")
     assert lines(tricklab, "queue", "resume") == ["The queue goes on"]
     assert lab.claim().run_id == waiting
 

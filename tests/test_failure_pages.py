@@ -1,5 +1,6 @@
 """What the page of a run tells when something went wrong, and what its buttons do then."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,21 +105,24 @@ def test_where_nothing_is_lighter_the_block_says_why(client: Any, lab: Lab) -> N
     assert "retry-lighter" not in block
 
 
-def my_augmentation(images: list[int]) -> int:
-    return images[len(images)]
+def my_augmentation(described: str) -> object:
+    return json.loads(described)
 
 
-def test_an_exception_shows_the_persons_own_line_first(client: Any, lab: Lab) -> None:
+def test_an_exception_shows_the_persons_own_lines_and_folds_the_others(
+    client: Any, lab: Lab
+) -> None:
     try:
-        my_augmentation([])
-    except IndexError as error:
+        my_augmentation("{rotate}")
+    except ValueError as error:
         failure = failure_of(error, {})
     block = block_of(client.get(f"/runs/{failed(lab, failure)}").text)
     first, _, rest = block.partition("<details")
-    assert "IndexError: list index out of range" in text_of(first)
-    assert "return images[len(images)]" in first
-    assert "my_augmentation" in first
-    assert "Traceback (most recent call last)" not in first
+    assert "Expecting property name" in text_of(first)
+    for line in ("return json.loads(described)", "my_augmentation(&#34;{rotate}&#34;)"):
+        assert line in first
+    assert "raw_decode" not in first
+    assert "raw_decode" in rest
     assert "Traceback (most recent call last)" in rest
 
 

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.tasks import DataFolders
+from trainer.data_folders import DataFolders
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import psutil
 
+from app.executors import fork_server
 from app.executors.training import heed_termination, train_claimed
 from app.queue import Claim
 from app.settings import Settings
 from trainer.lifeline import die_with_parent
-
-PRELOADED = ("app.executors.warm",)
 
 
 class LocalExecutor:
@@ -27,8 +26,7 @@ class LocalExecutor:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(list(PRELOADED))
+        self.context = fork_server.context()
 
     def warm_up(self) -> None:
         """Start the fork server and wait until torch is loaded there; takes some two seconds."""

@@ -4,7 +4,8 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from trainer.tasks.base import DataFolders, Examples, Task, TaskData, TaskFacts
+from trainer.data_folders import DataFolders
+from trainer.tasks.base import Examples, Task, TaskData, TaskFacts
 from trainer.tasks.digits import Digits
 from trainer.tasks.fashion_mnist import FashionMnist
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from trainer.batch import Batch
+from trainer.data_folders import DataFolders
 from trainer.part import Part
 
 
@@ -56,14 +56,6 @@ class TaskData:
         """Stored uint8 inputs to float32 with mean 0 and spread 1; runs on the batch's device."""
         inputs = (batch.inputs.float() - self.mean) / self.spread
         return Batch(inputs, batch.targets, batch.examples, batch.epoch)
-
-
-@dataclass(frozen=True)
-class DataFolders:
-    """Where data sets may be read and downloaded: named by whoever starts the worker."""
-
-    data: Path
-    download: bool = True
 
 
 class Task(Part):

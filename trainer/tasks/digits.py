@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 import torch
 
+from trainer.data_folders import DataFolders
 from trainer.streams import generator
-from trainer.tasks.base import DataFolders, Examples, Task, TaskData, TaskFacts
+from trainer.tasks.base import Examples, Task, TaskData, TaskFacts
 
 EXAMPLES = 1797
 TEST_EXAMPLES = 360

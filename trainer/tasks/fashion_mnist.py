@@ -13,8 +13,9 @@ from typing import ClassVar, Literal
 
 import torch
 
+from trainer.data_folders import DataFolders
 from trainer.part import Refused
-from trainer.tasks.base import DataFolders, Examples, Task, TaskData, TaskFacts
+from trainer.tasks.base import Examples, Task, TaskData, TaskFacts
 from trainer.tasks.idx import read_idx
 
 log = logging.getLogger(__name__)
