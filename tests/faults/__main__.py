@@ -4,14 +4,15 @@ Ends with 1 when a promise is broken. Takes about an hour on two quiet cores.
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import sys
 import tempfile
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -50,38 +51,26 @@ ALONE = ("G9", "G14")
 """What measures time has the machine to itself; the others share it, two at a time."""
 
 
-def show(name: str, scenario: Scenario, found: list[Shown]) -> None:
+def show(name: str, seed: int, share: float) -> list[Shown]:
+    """One scenario, in a process of its own."""
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            shown = list(scenario(Path(folder)))
+            return list(scenarios(seed, share)[name](Path(folder)))
     except Exception:
-        shown = [Shown(name, "could not be shown", [traceback.format_exc()])]
-    for each in shown:
-        print(each, flush=True)
-    found += shown
+        return [Shown(name, "could not be shown", [traceback.format_exc()])]
 
 
-def show_all(chosen: dict[str, Scenario]) -> list[Shown]:
+def show_all(names: Sequence[str], seed: int, share: float) -> list[Shown]:
+    """Each scenario printed as it ends."""
     found: list[Shown] = []
-    waiting = [name for name in chosen if name not in ALONE]
-    lock = threading.Lock()
-
-    def lane() -> None:
-        while True:
-            with lock:
-                if not waiting:
-                    return
-                name = waiting.pop(0)
-            show(name, chosen[name], found)
-
-    lanes = [threading.Thread(target=lane) for _ in range(2)]
-    for thread in lanes:
-        thread.start()
-    for thread in lanes:
-        thread.join()
-    for name in ALONE:
-        if name in chosen:
-            show(name, chosen[name], found)
+    together = [name for name in names if name not in ALONE]
+    for lanes, members in ((2, together), (1, [name for name in names if name in ALONE])):
+        starting = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(lanes, mp_context=starting, max_tasks_per_child=1) as pool:
+            for done in as_completed([pool.submit(show, n, seed, share) for n in members]):
+                for shown in done.result():
+                    print(shown, flush=True)
+                    found.append(shown)
     return found
 
 
@@ -99,7 +88,8 @@ def main() -> int:
     )
     began = time.monotonic()
     every = scenarios(wanted.seed, wanted.share)
-    found = show_all({n: s for n, s in every.items() if not wanted.only or n in wanted.only})
+    names = [name for name in every if not wanted.only or name in wanted.only]
+    found = show_all(names, wanted.seed, wanted.share)
     broken = sum(not shown.holds for shown in found)
     print(f"{len(found)} promises, {broken} broken, {time.monotonic() - began:.0f} s")
     return 1 if broken else 0
