@@ -92,8 +92,8 @@ def hindrance(wanted: str, takers: Sequence[Worker], workers: Sequence[Worker]) 
     if takers:
         silent = takers[0]
         return (
-            f"{title(silent)} gave no sign for {silent['silent_seconds']:,.0f} s; once it counts as "
-            "lost, another may take the run."
+            f"{title(silent)} gave no sign for {silent['silent_seconds']:,.0f} s; once it counts "
+            "as lost, another may take the run."
         )
     if wanted != "auto" and any(worker["is_alive"] for worker in workers):
         return (

@@ -204,7 +204,7 @@ def test_a_thousand_mistakes_are_counted_and_not_all_listed(client: TestClient) 
         ("GET", "/runs?status=dead", 422, "status: Input should be 'queued', 'running'"),
         ("GET", "/runs?sort=worker", 422, "sort: Input should be 'number', 'name'"),
         ("GET", "/runs?text=%00", 422, "text: it contains a NUL character"),
-        ("GET", "/runs?statsu=dead", 422, "statsu: there is no such parameter; there are: cursor"),
+        ("GET", "/runs?statsu=dead", 422, "statsu: there is no such parameter; there are: arch"),
         ("GET", "/tasks?x=1", 422, "x: there is no such parameter; there are: none"),
         ("GET", "/curves", 422, "runs: Field required"),
         ("GET", "/curves?runs=1&smoothing=1", 422, "smoothing: Input should be less than 1"),

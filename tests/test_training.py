@@ -335,6 +335,27 @@ def test_an_absent_device_is_refused_by_name() -> None:
         choose_device("cuda:77")
 
 
+@pytest.mark.parametrize("steps", [None, 6])
+def test_a_run_lost_after_its_last_checkpoint_looks_and_scores_no_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int | None
+) -> None:
+    lab, faults = Lab.at(tmp_path / "lab"), tmp_path / "faults"
+    faults.mkdir()
+    monkeypatch.setattr("trainer.failpoints.FOLDER", str(faults))
+    (faults / "run.conclude").write_text("error")
+    recording = {"layers": ("head",), "layer_steps": "end", "checkpoint_steps": 4}
+    run_id = lab.train(tiny_config(recording=recording, budget={"epochs": 2, "steps": steps}))
+    assert lab.run(run_id).status == Status.FAILED
+    with writing(lab.engine) as connection:
+        queue.retry(connection, run_id)
+    lab.train_claimed(run_id)
+    run = lab.run(run_id)
+    assert (run.status, run.reason) == (Status.FINISHED, "")
+    last = steps or 8
+    assert lab.points(run_id, "val_loss").steps.tolist() == sorted({4, last})
+    assert lab.points(run_id, "mean", "head").steps.tolist() == [last]
+
+
 def resume(lab: Lab, run_id: int) -> None:
     with writing(lab.engine) as connection:
         queue.resume(connection, run_id)

@@ -158,4 +158,7 @@ def whose(file: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        # without the statement and its values, which may be long
+        error = error.orig
     return " ".join(str(error).split())[:1000]

@@ -123,7 +123,8 @@ def train_watched(
         )
         watch.before_training(progress)
         failpoint("run.train")
-        train(setup, progress, watch)
+        if not watch.is_over:
+            train(setup, progress, watch)
         watch.after_training(progress)
     finally:
         recorder.close()

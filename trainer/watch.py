@@ -52,8 +52,11 @@ class RunWatch:
         self.scores: dict[str, Any] = notes.get("scores", {})
         self.end = "finished"
         self.step = 0
-        self.stopped_early = False
+        self.stopped_early = bool(notes.get("stopped_early", False))
+        # lost between its last checkpoint and its conclusion: there is nothing left to train
+        self.is_over = notes.get("finished_with") == config.budget.model_dump()
         self.evaluated_step = int(notes.get("evaluated_step", -1))
+        self.looked_step = int(notes.get("looked_step", -1))
         self.lap = self.clock.lap
 
     # -- called by the loop -----------------------------------------------------------------
@@ -108,10 +111,10 @@ class RunWatch:
         if self.end == "finished":
             if self.evaluated_step != progress.step:
                 self.evaluate(progress)
-            if self.probe.wants_end() and not self.probe.wants(progress.step):
+            if self.probe.wants_end() and self.looked_step != progress.step:
                 self.look(progress.step)
         if self.end != "cancelled":
-            self.save(progress)
+            self.save(progress, is_last=self.end == "finished")
 
     def result(self) -> dict[str, Any]:
         """What the run came to, as JSON."""
@@ -141,7 +144,8 @@ class RunWatch:
         ):
             log.info("the budget is used up at step %d", progress.step)
             return True
-        if self.is_to_save(progress.step):
+        # at the very end it is saved after the last look: one from before it would look twice
+        if progress.epoch < self.setup.epochs and self.is_to_save(progress.step):
             self.recorder.hand_over(progress.step, seconds)
             self.save(progress)
         return False
@@ -186,6 +190,7 @@ class RunWatch:
     def look(self, step: int) -> None:
         """Let the probe look, and record what it saw as far as the budget of bytes goes."""
         self.clock.turn_to("looking at layers")
+        self.looked_step = step
         look = self.probe.look(self.setup.evaluated_model(self.setup), step)
         self.recorder.add_now(
             step,
@@ -218,7 +223,7 @@ class RunWatch:
         )
         return ()
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Progress, *, is_last: bool = False) -> None:
         """Write a checkpoint, and then the row that points to it; then drop what is too old."""
         self.clock.turn_to("saving a checkpoint")
         notes = {
@@ -227,6 +232,9 @@ class RunWatch:
             "examples": self.examples,
             "scores": self.scores,
             "evaluated_step": self.evaluated_step,
+            "looked_step": self.looked_step,
+            "stopped_early": self.stopped_early,
+            "finished_with": self.config.budget.model_dump() if is_last else None,
         }
         place = self.place
         saved = save_checkpoint(place.checkpoints, place.fence, self.setup, progress, notes)
