@@ -36,8 +36,9 @@ def archive(connection: Connection, run_id: int) -> None:
         .values(archived_at=database_now(), **news())
     )
     if not moved.rowcount:
-        is_now = "archived already" if run.archived_at is not None else run.status
-        raise Refused(f"run {run_id} is {is_now}; only a run that is over can be archived")
+        if run.archived_at is not None:
+            raise Refused(f"run {run_id} is archived already")
+        raise Refused(f"run {run_id} is {run.status}; only a run that is over can be archived")
     note_event(connection, run_id, "archived", PERSON)
 
 

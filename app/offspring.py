@@ -11,6 +11,7 @@ from app import queue
 from app.finding import must_exist
 from app.models import Status
 from app.settings import Settings
+from trainer.check import check
 from trainer.checkpoint import is_whole
 from trainer.config import RunConfig
 from trainer.lighter import lighter
@@ -30,6 +31,8 @@ def retry_lighter(connection: Connection, run_id: int) -> int:
     """Queue a new run like this one with half the batch and twice the accumulation; its number."""
     run = must_exist(connection, run_id)
     config = lighter(config_of(run))
+    for problem in check(config):
+        raise Refused(f"with half the batch {problem.field}: {problem.message}")
     return add_child(connection, run, config, f"run {run_id} with half the batch")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 
 from app.events import PERSON, note_event
 from app.finding import must_exist
@@ -35,6 +35,7 @@ def move(connection: Connection, run_id: int, position: int) -> None:
     It takes the priority of its new neighbours where its own would not let it stand there.
     """
     run = must_exist(connection, run_id)
+    must_wait(run)
     others = [row for row in waiting_runs(connection) if row.id != run_id]
     position = max(0, min(position, len(others)))
     before = others[position - 1] if position else None
@@ -75,10 +76,15 @@ def put(connection: Connection, run: Row[Any], **values: Any) -> None:
         .values(**values, **news())
     )
     if not moved.rowcount:
-        raise Refused(f"run {run.id} is {run.status}; only a waiting run has a place in the queue")
+        must_wait(must_exist(connection, run.id))
     priority = values.get("priority", run.priority)
     text = f"priority {priority}" if priority != run.priority else ""
     note_event(connection, run.id, "moved", PERSON, text)
+
+
+def must_wait(run: Row[Any]) -> None:
+    if run.status != Status.QUEUED:
+        raise Refused(f"run {run.id} is {run.status}; only a waiting run has a place in the queue")
 
 
 # -- the whole queue ------------------------------------------------------------------------
@@ -87,13 +93,13 @@ def put(connection: Connection, run: Row[Any], **values: Any) -> None:
 def pause_queue(connection: Connection, *, running_too: bool, reason: str = "") -> list[int]:
     """Give out no more runs; with `running_too` those in hand save themselves and wait again.
 
+    Of a queue that is paused already only the reason changes.
+
     The numbers of the runs that were asked to.
     """
-    going_on = queue_state.c.paused_at.is_(None)
+    since = func.coalesce(queue_state.c.paused_at, database_now())
     connection.execute(
-        update(queue_state)
-        .where(going_on)
-        .values(paused_at=database_now(), changed_by=PERSON, reason=reason)
+        update(queue_state).values(paused_at=since, changed_by=PERSON, reason=reason)
     )
     if not running_too:
         return []

@@ -152,9 +152,7 @@ def summary(row: Row[Any]) -> dict[str, Any]:
 def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
     """A run as everybody shows it: its row, what follows from it, and its metrics."""
     shown = {
-        key: value
-        for key, value in row._mapping.items()
-        if key in runs.c and key not in INTERNAL
+        key: value for key, value in row._mapping.items() if key in runs.c and key not in INTERNAL
     }
     status = Status(row.status)
     return shown | {

@@ -11,8 +11,8 @@ from lab import Lab, quick_config, tiny_config
 from server import client_of
 
 from app import endings, labels, queue
+from app.executors.training import ClaimOverseer
 from app.models import Asked, Status
-from app.runlog import RunLog
 from trainer.failures import Cause, Failure, failure_of
 from trainer.store.database import writing
 
@@ -273,7 +273,8 @@ def test_the_timeline_tells_what_happened_when_the_plug_was_pulled(client: Any, 
     with writing(lab.engine) as connection:
         queue.requeue(connection, run_id, claim.fence, "worker 1 was lost at step 7", 3)
     claim = lab.claim(run_id)
-    RunLog(lab.engine, claim).write("12:00:01 resumed from the checkpoint at step 5\n")
+    with writing(lab.engine) as connection:
+        ClaimOverseer(claim).begin(connection, {"step": 5})
     said = text_of(client.get(f"/runs/{run_id}/timeline/list").text)
     story = [
         "Queued",
@@ -287,7 +288,9 @@ def test_the_timeline_tells_what_happened_when_the_plug_was_pulled(client: Any, 
         "Attempt 2 on cpu",
         "Back in the queue",
         "Worker 1 was lost at step 7; queued again",
-        "Attempt 3 on cpu; resumed from the checkpoint at step 5",
+        "Attempt 3 on cpu",
+        "Went on",
+        "From the checkpoint at step 5",
     ]
     places = [said.find(words) for words in story]
     assert -1 not in places, story[places.index(-1)]

@@ -163,6 +163,7 @@ def test_after_a_kill_the_next_worker_finishes_all_three_runs(lab: Lab) -> None:
     events = lab.events(1)
     assert [kind for kind, _ in events] == [
         *["queued", "running"] * 2,
+        "went on",
         "asked to stop",
         "finished",
     ]

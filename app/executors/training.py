@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import queue
 from app.disk import Ballast
+from app.events import note_event
 from app.models import Asked, Status
 from app.queue import Claim, ClaimLost
 from app.settings import Settings
@@ -40,6 +41,9 @@ class ClaimOverseer:
 
     def begin(self, connection: Connection, facts: Mapping[str, Any]) -> None:
         queue.report(connection, self.claim, **facts)
+        if step := facts["step"]:
+            where = f"from the checkpoint at step {step}"
+            note_event(connection, self.claim.run_id, "went on", self.claim.holder, where)
 
     def report(self, connection: Connection, step: int, train_seconds: float, activity: str) -> str:
         return queue.report(

@@ -1,8 +1,6 @@
 """TimelinePage: everything that happened to a run, in plain words: when, who, why, for how long."""
 
-import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,7 +16,6 @@ from app.pages.run import show
 from app.pages.templates import render
 from app.run_view import find_run
 from trainer.store.database_clock import database_now
-from trainer.store.tables import log_chunks
 
 router = APIRouter(prefix="/runs/{run}/timeline")
 
@@ -39,10 +36,6 @@ SPENT: Mapping[Status, str] = {
     Status.RUNNING: "ran for",
     Status.PAUSED: "stood still for",
 }
-WENT_ON = re.compile(
-    r"resumed from the checkpoint at step \d+|the checkpoint at step \d+ is damaged"
-)
-"""What the process of a run says in its log of where it went on."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,6 @@ def moments_of(connection: Connection, run_id: int) -> list[Moment]:
     changes = [event for event in events if event.kind in LEADS_TO]
     ends = {event.id: following.at for event, following in pairwise(changes)}
     starts = [event.id for event in events if event.kind == Status.RUNNING]
-    said = said_by_attempt(connection, run_id)
     now = connection.execute(select(database_now())).scalar_one()
     moments, during = [], ""
     for event in events:
@@ -98,7 +90,7 @@ def moments_of(connection: Connection, run_id: int) -> list[Moment]:
                 at=event.at,
                 title=title_of(event, attempt),
                 by=by_whom(event.by),
-                why="; ".join(filter(None, [why_of(event), *said.get(attempt, ())])),
+                why=why_of(event),
                 status=status or "",
                 during=during,
                 spent=spent,
@@ -127,13 +119,3 @@ def why_of(event: Row[Any]) -> str:
 
 def by_whom(by: str) -> str:
     return {PERSON: "a person", QUEUE: "the queue"}.get(by, by)
-
-
-def said_by_attempt(connection: Connection, run_id: int) -> Mapping[int, Sequence[str]]:
-    """What each start of a run said of the checkpoint it went on from."""
-    c = log_chunks.c
-    query = select(c.attempt, c.text).where(c.run_id == run_id, c.text.contains("checkpoint at"))
-    found: dict[int, list[str]] = defaultdict(list)
-    for row in connection.execute(query.order_by(c.number)):
-        found[row.attempt] += WENT_ON.findall(row.text)
-    return found
