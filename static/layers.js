@@ -252,7 +252,8 @@ async function play() {
   button.setAttribute("aria-pressed", String(!playing));
   button.textContent = playing ? "▶ Play" : "❚❚ Pause";
   if (playing) return;
-  const steps = layers.get(shown.layer).steps;
+  // before the list of layers is there: those the page came with
+  const steps = layers.get(shown.layer)?.steps ?? place.dataset.steps.split(",").map(Number);
   let at = steps.indexOf(shown.step);
   if (at === steps.length - 1) at = -1;
   while (button.getAttribute("aria-pressed") === "true" && ++at < steps.length) {

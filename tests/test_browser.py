@@ -106,11 +106,12 @@ def test_from_the_form_to_a_growing_curve_to_feature_maps(window: Window, served
     expect(page.locator("[id='error-budget.epochs']")).to_contain_text("greater than or equal to 1")
     # the browser itself reports that the form was refused
     window.complaints.clear()
-    page.fill("[name='budget.epochs']", "30")
+    # long enough that a slow machine still sees its curve grow
+    page.fill("[name='budget.epochs']", "80")
     page.fill("[name='run_name']", "from the browser")
     page.check("[name='tricks.gradient_accumulation.on'][type=checkbox]")
     page.fill("[name='tricks.gradient_accumulation.steps']", "2")
-    expect(page.locator("#panel")).to_contain_text("360")
+    expect(page.locator("#panel")).to_contain_text("960")
     page.click("button:has-text('Queue')")
 
     expect(page.locator("h1")).to_contain_text("from the browser")

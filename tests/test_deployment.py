@@ -216,11 +216,13 @@ def test_a_worker_has_a_lasting_name_and_room_for_its_loaders() -> None:
 
 
 def test_a_stopped_worker_has_time_to_give_its_run_back() -> None:
-    from app.worker import GRACE_SECONDS
+    from app.models import Asked
+    from app.supervision import PATIENCE
 
+    _, killed_after = PATIENCE[Asked.GIVE_BACK]
     for service in OURS.values():
         if service["command"][0] == "worker":
-            assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
+            assert int(service["stop_grace_period"].removesuffix("s")) > killed_after
 
 
 def test_a_gpu_and_a_database_server_are_there_on_demand() -> None:

@@ -255,7 +255,7 @@ def test_the_page_of_the_api_works_without_a_network(tmp_path: Path) -> None:
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(f"{client.base_url}/docs")
-        expect(page.locator(".opblock")).to_have_count(37)
+        expect(page.locator(".opblock")).to_have_count(49)
         page.locator("#operations-runs-create_run .opblock-summary-control").click()
         page.get_by_role("button", name="Try it out").click()
         page.locator("textarea.body-param__text").fill('{"recipe": "digits-cnn", "name": "typed"}')
