@@ -58,7 +58,7 @@ def full_database() -> sqlite3.OperationalError:
         (OSError(errno.EACCES, "denied"), Cause.EXCEPTION, "PermissionError: [Errno 13] denied"),
         (RuntimeError("a\nb"), Cause.EXCEPTION, "RuntimeError: a b"),
         (KeyError(), Cause.EXCEPTION, "KeyError"),
-        (Diverged(7, float("nan"), None), Cause.DIVERGED, "the training loss became nan at step 7"),
+        (Diverged(7, float("nan"), None), Cause.DIVERGED, "the training loss became NaN at step 7"),
     ],
 )
 def test_an_error_gets_its_name_and_words(error: BaseException, cause: Cause, words: str) -> None:

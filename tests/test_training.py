@@ -219,7 +219,7 @@ def test_a_diverged_run_ends_at_that_step_and_says_so_with_its_last_finite_value
     step, last = run.step, run.failure["last_finite"]
     assert (run.status, run.cause) == (Status.FAILED, Cause.DIVERGED)
     assert run.reason == (
-        f"the training loss became {points.values[-1]} at step {step}; "
+        f"the training loss became infinite at step {step}; "
         f"at step {step - 1} it was {last['train_loss']:.4g}"
     )
     # the curve ends there, however much later it was noticed

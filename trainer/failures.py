@@ -1,6 +1,7 @@
 """Failure: what went wrong with a run, named, with what helps to mend it."""
 
 import errno
+import math
 import sqlite3
 import sys
 import traceback
@@ -73,7 +74,8 @@ class Diverged(Exception):
         before = ""
         if last_finite:
             before = f"; at step {last_finite['step']:g} it was {last_finite['train_loss']:.4g}"
-        super().__init__(f"the training loss became {loss} at step {step}{before}")
+        became = "NaN" if math.isnan(loss) else "infinite"
+        super().__init__(f"the training loss became {became} at step {step}{before}")
 
 
 class DiskShort(Exception):
