@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -155,6 +156,25 @@ def test_with_a_killed_worker_all_its_children_die(told: Told) -> None:
     # the fork server, the process of the run, its loader, and what watches over their resources
     assert told.children >= 4
     assert told.survivors == 0
+
+
+def test_a_worker_killed_while_it_starts_leaves_no_fork_server_loading(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    with working(lab) as process:
+        eventually(lambda: bool(fork_servers(process)), "the fork server begins to load")
+        (server,) = fork_servers(process)
+        process.kill()
+        process.wait()
+    end = time.monotonic() + 2
+    while time.monotonic() < end and not is_dead(server):
+        time.sleep(0.02)
+    assert is_dead(server)
+
+
+def fork_servers(worker: psutil.Popen) -> list[psutil.Process]:
+    """The worker's fork server, once it has loaded what binds it to the worker."""
+    children = [p for p in worker.children() if "forkserver" in " ".join(p.cmdline())]
+    return [p for p in children if p.memory_info().rss > 60_000_000]
 
 
 def test_after_a_kill_the_next_worker_finishes_all_three_runs(lab: Lab) -> None:

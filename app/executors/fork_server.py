@@ -7,7 +7,7 @@ import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-PRELOADED = ("app.executors.warm",)
+PRELOADED = ("app.executors.bound", "app.executors.warm")
 
 
 def context() -> ForkServerContext:

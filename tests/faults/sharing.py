@@ -133,7 +133,8 @@ def kill_meanwhile(
         if server.kills < server_kills and queueing.is_alive() and world.chance.random() < 0.1:
             server.kill()
             done += 1
-        elif world.chance.random() < 0.1:
+        elif world.chance.random() < 0.1 and hurts[number].trainers():
+            # only one at work: workers that are killed while they start would never get to it
             hurts[number].kill()
             hurts[number] = world.start_worker(hurts[number].folder)
             done += 1
