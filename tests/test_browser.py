@@ -132,7 +132,7 @@ def test_from_the_form_to_a_growing_curve_to_feature_maps(window: Window, served
 
 def see_feature_maps(page: Page, run: str, served: Served) -> None:
     """The mosaic has the colours of the recorded bytes, and a channel opens as a heat map."""
-    expect(page.locator("#mosaic-facts")).to_contain_text("16 channels of 8 × 8 at step 360")
+    expect(page.locator("#mosaic-facts")).to_contain_text("16 channels of 8 × 8 at step 960")
     colours = page.evaluate(
         """() => {
             const canvas = document.getElementById("mosaic");
@@ -417,7 +417,9 @@ def test_no_page_is_wider_than_its_window(window: Window, path: str) -> None:
     for width in (2400, 900, 400, 360):
         page.set_viewport_size({"width": width, "height": 800})
         page.wait_for_timeout(300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # charts follow the window a moment later
+        settled = f"document.documentElement.scrollWidth <= {width}"
+        page.wait_for_function(settled, timeout=10_000)
 
 
 def test_the_api_page_works_without_a_network(window: Window) -> None:
