@@ -44,7 +44,7 @@ types: $(VENV)/installed-dev ## Strict types
 	@$(BIN)/mypy
 
 tests: $(VENV)/installed-dev ## Tests, import rules among them, in TEST_PROCESSES processes
-	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/installed-dev ## Tests that take longer than the ordinary suite allows
 	@$(BIN)/python -m pytest -q -m "slow and not gpu"

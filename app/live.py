@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncGenerator, Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from anyio import to_thread
-from sqlalchemy import Engine, false, func, or_, select
+from fastapi.sse import ServerSentEvent
+from sqlalchemy import Engine, Row, false, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.models import Status, run_events, runs
 from app.run_view import progress, seconds_left
-from trainer.store.database import reading
+from trainer.store.database import finite, reading
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +25,23 @@ COLUMNS = (
     "device version"
 ).split()
 
-State = dict[str, Any]
-"""What an event says of a run."""
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is told of a run, and the event that tells it: made once, whoever follows."""
+
+    facts: dict[str, Any]
+    event: ServerSentEvent
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "State":
+        facts = {name: row._mapping[name] for name in COLUMNS}
+        facts |= {
+            "status_meaning": Status(row.status).meaning,
+            "progress": progress(row),
+            "seconds_left": seconds_left(row),
+        }
+        return cls(facts, ServerSentEvent(event="run", raw_data=json.dumps(finite(facts))))
 
 
 class Follower:
@@ -39,7 +57,7 @@ class Follower:
     def tell(self, states: Iterable[State]) -> None:
         """Keep states that are newer than the last ones told, in place of what still waits."""
         for state in states:
-            run_id, version = state["id"], state["version"]
+            run_id, version = state.facts["id"], state.facts["version"]
             if self.wanted and run_id not in self.wanted:
                 continue
             if version > self.versions.get(run_id, -1):
@@ -128,7 +146,9 @@ class Live:
             ids = self.were_running.union(connection.execute(query).scalars())
         states = self.states(ids, running_too=True)
         self.last_event = newest
-        self.were_running = frozenset(s["id"] for s in states if s["status"] == Status.RUNNING)
+        self.were_running = frozenset(
+            s.facts["id"] for s in states if s.facts["status"] == Status.RUNNING
+        )
         return states
 
     def states(self, ids: Collection[int], *, running_too: bool = False) -> list[State]:
@@ -137,15 +157,7 @@ class Live:
         wanted = or_(runs.c.id.in_(ids), running)
         with reading(self.engine) as connection:
             rows = connection.execute(select(runs).where(wanted).order_by(runs.c.id)).all()
-        return [
-            {name: row._mapping[name] for name in COLUMNS}
-            | {
-                "status_meaning": Status(row.status).meaning,
-                "progress": progress(row),
-                "seconds_left": seconds_left(row),
-            }
-            for row in rows
-        ]
+        return [State.of(row) for row in rows]
 
     def close(self) -> None:
         """End every stream; may be called from a signal handler. The server would wait for them."""

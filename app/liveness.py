@@ -29,9 +29,11 @@ log = logging.getLogger(__name__)
 class Liveness:
     """Looks for lost workers again and again; one for each process that does."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, own_token: str = "") -> None:
         self.engine = engine
         self.settings = settings
+        self.own_token = own_token
+        """Of the worker that looks, if one does: whoever can look has not been lost."""
         self.suspected: dict[int, tuple[float, float]] = {}
         """Silent workers: their last sign, and when we first saw that it was too old."""
 
@@ -52,6 +54,9 @@ class Liveness:
                     run.id for run in orphans(connection) if self.give_back(connection, run)
                 ]
             for worker in lost:
+                log.warning(
+                    "worker %d is lost; its last sign is %.1f s old", worker.id, worker.silence
+                )
                 lock_path(self.settings.folder, worker.token).unlink(missing_ok=True)
             return given_back
         except SQLAlchemyError as error:
@@ -61,7 +66,8 @@ class Liveness:
     def lost(self, connection: Connection) -> list[Row[Any]]:
         silence = (database_now() - workers.c.seen_at).label("silence")
         columns = (workers.c.id, workers.c.token, workers.c.seen_at, silence)
-        rows = connection.execute(select(*columns).where(workers.c.ended_at.is_(None))).all()
+        others = workers.c.ended_at.is_(None) & (workers.c.token != self.own_token)
+        rows = connection.execute(select(*columns).where(others)).all()
         return [row for row in rows if self.is_dead(row) or self.is_silent(row)]
 
     def is_dead(self, worker: Row[Any]) -> bool:

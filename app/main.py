@@ -1,6 +1,7 @@
 """The web application: the gate, the API, the pages, the assets."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -26,6 +27,11 @@ BUSY_SECONDS = 5.0
 
 class Lab(FastAPI):
     """The application behind its gate."""
+
+    def openapi(self) -> dict[str, Any]:
+        # parameters are checked against it: the first requests of fifty pages would each make it
+        with self.state.documenting:
+            return super().openapi()
 
     def build_middleware_stack(self) -> ASGIApp:
         # not add_middleware: what FastAPI itself puts around that answers some errors on its own
@@ -66,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=opened,
     )
     app.state.settings = settings
+    app.state.documenting = threading.Lock()
     # whoever looks at a page must not wait half a minute to hear that the database is locked
     app.state.engine = open_database(settings, busy_seconds=BUSY_SECONDS)
     app.state.live = Live(app.state.engine)

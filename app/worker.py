@@ -38,7 +38,6 @@ class Worker:
         self.device = device_name(device)
         self.engine: Engine = open_database(settings)
         self.executor = LocalExecutor(settings)
-        self.liveness = Liveness(self.engine, settings)
         self.ballast = disk.Ballast(settings)
         # told, not asked of the system: the server may have died while this process was starting
         self.parent = parent
@@ -64,16 +63,17 @@ class Worker:
                 )
 
     def train_what_comes(self, presence: Presence) -> None:
+        liveness = Liveness(self.engine, self.settings, presence.token)
         supervision = Supervision(
             self.engine,
             self.settings,
             self.executor,
             self.stopping.is_set,
             lambda: presence.is_disowned,
-            self.look_around,
+            lambda: self.look_around(liveness),
         )
         while not self.is_to_end(presence):
-            self.look_around()
+            self.look_around(liveness)
             self.mind_the_disk(presence)
             if not self.trouble and (claim := self.claim(presence.worker_id)) is not None:
                 supervision.train(claim)
@@ -91,10 +91,10 @@ class Worker:
         """Whether the server that started this worker is gone; the run in hand is then the last."""
         return self.parent is not None and os.getppid() != self.parent
 
-    def look_around(self) -> None:
+    def look_around(self, liveness: Liveness) -> None:
         """Give back the runs of workers that are gone."""
         if time.monotonic() - self.looked_around > LOOK_AROUND_SECONDS:
-            self.liveness.look()
+            liveness.look()
             self.looked_around = time.monotonic()
 
     def mind_the_disk(self, presence: Presence) -> None:

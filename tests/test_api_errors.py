@@ -1,13 +1,16 @@
 """What the API says to requests it cannot use: a problem with a clear detail, and nothing lost."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,8 @@ from lab import Lab, tiny_config
 from server import API, client_of, refusal
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from app.main import create_app
+from app.settings import Settings
 from trainer.store.database import writing
 from trainer.tricks import TRICKS, name_of
 
@@ -332,3 +337,22 @@ def test_no_address_at_all_breaks_the_server(
     for address in (path.format(quote(text, safe="")), f"/runs{query}", f"/curves{query}"):
         answer = any_client.get(API + address)
         assert answer.status_code < 500, answer.text
+
+
+def test_the_first_requests_make_the_document_of_the_api_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def make(**facts: Any) -> dict[str, Any]:
+        made.append(1)
+        time.sleep(0.1)
+        return get_openapi(**facts)
+
+    monkeypatch.setattr("fastapi.applications.get_openapi", make)
+    app = create_app(Settings(folder=tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        documents = list(pool.map(lambda _: app.openapi(), range(8)))
+    assert len(made) == 1
+    assert all(document["paths"] for document in documents)
+    app.state.engine.dispose()

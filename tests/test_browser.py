@@ -107,11 +107,11 @@ def test_from_the_form_to_a_growing_curve_to_feature_maps(window: Window, served
     # the browser itself reports that the form was refused
     window.complaints.clear()
     # long enough that a slow machine still sees its curve grow
-    page.fill("[name='budget.epochs']", "80")
+    page.fill("[name='budget.epochs']", "50")
     page.fill("[name='run_name']", "from the browser")
     page.check("[name='tricks.gradient_accumulation.on'][type=checkbox]")
     page.fill("[name='tricks.gradient_accumulation.steps']", "2")
-    expect(page.locator("#panel")).to_contain_text("960")
+    expect(page.locator("#panel")).to_contain_text("600")
     page.click("button:has-text('Queue')")
 
     expect(page.locator("h1")).to_contain_text("from the browser")
@@ -121,7 +121,7 @@ def test_from_the_form_to_a_growing_curve_to_feature_maps(window: Window, served
         wait_for(lambda: len(curve(page, "loss", "training")) > lengths[-1])
         lengths.append(len(curve(page, "loss", "training")))
 
-    expect(page.locator("#run-header .status")).to_contain_text("finished")
+    expect(page.locator("#run-header .status")).to_contain_text("finished", timeout=120_000)
     exact = served.client.get(f"/api/v1/runs/{run_id}/series/train_loss").json()["values"]
     wait_for(lambda: curve(page, "loss", "training")[-1] == exact[-1])
     assert set(curve(page, "loss", "training")) <= set(exact)
@@ -132,7 +132,7 @@ def test_from_the_form_to_a_growing_curve_to_feature_maps(window: Window, served
 
 def see_feature_maps(page: Page, run: str, served: Served) -> None:
     """The mosaic has the colours of the recorded bytes, and a channel opens as a heat map."""
-    expect(page.locator("#mosaic-facts")).to_contain_text("16 channels of 8 × 8 at step 960")
+    expect(page.locator("#mosaic-facts")).to_contain_text("16 channels of 8 × 8 at step 600")
     colours = page.evaluate(
         """() => {
             const canvas = document.getElementById("mosaic");

@@ -158,8 +158,8 @@ def test_a_change_after_any_query_of_a_look_is_told(lab: Lab, queries: int) -> N
     async def talk(live: Live) -> None:
         versions = []
         async for state in live.follow([run_id]):
-            versions.append(state["version"])
-            if state["status"] == Status.CANCELLED:
+            versions.append(state.facts["version"])
+            if state.facts["status"] == Status.CANCELLED:
                 break
         assert versions == sorted(set(versions))
 
@@ -173,11 +173,11 @@ def test_a_slow_page_gets_only_the_newest_state(lab: Lab) -> None:
 
     async def talk(live: Live) -> None:
         news = live.follow([run_id])
-        assert (await anext(news))["step"] == 0
+        assert (await anext(news)).facts["step"] == 0
         for step in range(1, 6):
             act(lab, queue.report, claim, step=step)
             await asyncio.sleep(LOOK_SECONDS * 1.5)
-        assert (await anext(news))["step"] == 5
+        assert (await anext(news)).facts["step"] == 5
         await news.aclose()
 
     following(lab, talk)
@@ -194,7 +194,7 @@ def test_many_pages_cost_one_look_and_none_when_they_are_gone(lab: Lab) -> None:
     async def talk(live: Live) -> None:
         pages = [live.follow([run_id]) for _ in range(20)]
         for page in pages:
-            assert (await anext(page))["id"] == run_id
+            assert (await anext(page)).facts["id"] == run_id
         asked.clear()
         await asyncio.sleep(LOOK_SECONDS * 4)
         assert 2 <= len(asked) <= 20
@@ -227,7 +227,7 @@ def test_a_database_that_fails_for_a_moment_ends_no_stream(lab: Lab) -> None:
         await asyncio.sleep(LOOK_SECONDS * 2)
         failing = False
         act(lab, queue.ask, run_id, Asked.PAUSE)
-        assert (await anext(news))["status"] == "paused"
+        assert (await anext(news)).facts["status"] == "paused"
         await news.aclose()
 
     following(lab, talk)

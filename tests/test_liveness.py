@@ -229,3 +229,14 @@ def test_a_run_whose_workers_row_has_ended_is_given_back(lab: Lab) -> None:
         own = update(workers).where(workers.c.id == lab.worker_id)
         connection.execute(own.values(ended_at=time.time()))
     assert Liveness(lab.engine, lab.settings).look() == [claim.run_id]
+
+
+def test_a_worker_that_can_look_does_not_take_itself_for_lost(lab: Lab) -> None:
+    worker_id = worker_with(lab, "of another machine", time.time() - DAY)
+    claim = claimed_by(lab, worker_id)
+    own = Liveness(lab.engine, lab.settings, row(lab, worker_id).token)
+    others = Liveness(lab.engine, lab.settings)
+    assert own.look() == others.look() == []
+    time.sleep(LEASE / 2)
+    assert own.look() == []
+    assert others.look() == [claim.run_id]

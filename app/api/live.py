@@ -9,7 +9,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.api.answers import RUN_LIST, numbers
 from app.live import Live
-from trainer.store.database import finite
 
 router = APIRouter(tags=["live"])
 
@@ -32,4 +31,4 @@ async def follow(
     live: Live = request.app.state.live
     async with aclosing(live.follow(numbers(runs) if runs else [])) as states:
         async for state in states:
-            yield ServerSentEvent(event="run", data=finite(state))
+            yield state.event

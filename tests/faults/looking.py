@@ -1,24 +1,23 @@
 """Looking: G14: fifty open pages cost a training next to nothing."""
 
+import asyncio
 import contextlib
 import os
 import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 from lab import quick_config
 from server import API, client_at, free_port, is_up
 
 from app.models import Asked, Status
 from app.settings import ROOT
 from faults.promise import Shown
-from faults.world import World, eventually
+from faults.world import PATIENCE, World, eventually
 
 MOST = 0.02
 
@@ -71,6 +70,9 @@ def served(world: World) -> Iterator[int]:
     try:
         with client_at(port) as client:
             eventually(lambda: is_up(client), "the server is up")
+            # shown once all that the server imports after its start is there: some twenty
+            # seconds of a core beside a training, which are the start's and not the pages'
+            client.get("/runs/new", timeout=PATIENCE).raise_for_status()
         yield port
     finally:
         process.send_signal(signal.SIGKILL)
@@ -87,33 +89,38 @@ def rate(world: World, run_id: int, seconds: float) -> float:
 
 
 def watched_rate(world: World, run_id: int, port: int, pages: int, seconds: float) -> float:
-    """The same while pages are open: each follows the run and fetches its curve as it changes."""
-    over = threading.Event()
-    heard: list[int] = []
-    viewers = threading.Thread(target=look, args=(port, run_id, pages, over, heard))
-    viewers.start()
-    eventually(lambda: len(heard) >= pages, "every page hears of the run")
-    found = rate(world, run_id, seconds)
-    over.set()
-    viewers.join()
+    """The same while pages are open: each follows the run."""
+    path = f"{API}/live?runs={run_id}"
+    # in a process of their own: their work is not the server's
+    command = [sys.executable, "-m", "faults.looking", str(port), path, str(pages)]
+    viewers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert viewers.stdout is not None
+    with viewers:
+        assert viewers.stdout.readline() == "every page hears of the run\n"
+        found = rate(world, run_id, seconds)
+        viewers.kill()
     return found
 
 
-def look(port: int, run_id: int, pages: int, over: threading.Event, heard: list[int]) -> None:
-    """Many event streams in one process: the readers' own work is not what is measured."""
-    import asyncio
+async def look(port: int, path: str, pages: int) -> None:
+    """Hold event streams open until killed; a line is printed once each has brought something."""
+    heard = 0
 
-    async def follow(client: httpx2.AsyncClient) -> None:
-        address = f"http://127.0.0.1:{port}{API}/live"
-        async with client.stream("GET", address, params={"runs": str(run_id)}) as stream:
-            async for _ in stream.aiter_raw():
-                heard.append(1)
-                if over.is_set():
-                    return
+    async def follow() -> None:
+        nonlocal heard
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        await reader.readuntil(b"data:")
+        heard += 1
+        if heard == pages:
+            print("every page hears of the run", flush=True)
+        while await reader.read(65536):
+            pass
 
-    async def all_of_them() -> None:
-        limits = httpx2.Limits(max_connections=pages + 1)
-        async with httpx2.AsyncClient(timeout=60, limits=limits) as client:
-            await asyncio.gather(*(follow(client) for _ in range(pages)))
+    await asyncio.gather(*(follow() for _ in range(pages)))
 
-    asyncio.run(all_of_them())
+
+if __name__ == "__main__":
+    asyncio.run(look(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

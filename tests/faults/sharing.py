@@ -231,11 +231,14 @@ def holder_of(world: World, hurts: list[Hurt], run_id: int) -> int | None:
 
 
 def take_over(world: World, shown: Shown, hurts: list[Hurt], run_id: int) -> None:
-    for number, hurt in enumerate(hurts):
-        if hurt.has_ended:
-            # on a machine this busy even a worker nobody froze may be taken for lost
-            hurts[number] = world.start_worker(hurt.folder)
-    eventually(lambda: alive(world) == 2, "two workers")
+    def are_two() -> bool:
+        for number, hurt in enumerate(hurts):
+            if hurt.has_ended:
+                # on a machine this busy even a worker nobody froze may be taken for lost
+                hurts[number] = world.start_worker(hurt.folder)
+        return alive(world) == 2
+
+    eventually(are_two, "two workers")
     frozen = eventually(lambda: holding(world, hurts, run_id), "somebody holds the run") - 1
     other = 1 - frozen
     fence, step = world.lab.run(run_id).fence, world.lab.run(run_id).step
@@ -253,9 +256,12 @@ def take_over(world: World, shown: Shown, hurts: list[Hurt], run_id: int) -> Non
     shown.must(taken.fence > fence, f"the fence stayed at {fence}")
     hurts[frozen].send(signal.SIGCONT)
     eventually(lambda: hurts[frozen].has_ended, "the thawed worker ends")
+    unchanged = (
+        world.lab.run(run_id).fence == taken.fence and holder_of(world, hurts, run_id) == other
+    )
     shown.must(
-        world.lab.run(run_id).fence == taken.fence and holder_of(world, hurts, run_id) == other,
-        "the thawed worker changed who has the run",
+        unchanged,
+        f"who has the run changed after {frozen} was thawed: {world.history(run_id)[-8:]}",
     )
 
 
@@ -270,6 +276,8 @@ def freeze(world: World, hurt: Hurt) -> None:
     stands still with SQLite's only lock stops everybody."""
     while True:
         hurt.send(signal.SIGSTOP)
+        # a signal sent is not yet obeyed: another core may still be on its way into a transaction
+        eventually(hurt.stands_still, "every thread of the frozen worker stands still")
         if not is_locked(world):
             return
         hurt.send(signal.SIGCONT)

@@ -52,11 +52,17 @@ ALONE = ("G9", "G14")
 
 def show(name: str, seed: int, share: float) -> list[Shown]:
     """One scenario, in a process of its own."""
-    try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
             return list(scenarios(seed, share)[name](Path(folder)))
-    except Exception:
-        return [Shown(name, "could not be shown", [traceback.format_exc()])]
+        except Exception:
+            logs = [last_lines(log) for log in sorted(Path(folder).rglob("worker.log"))]
+            return [Shown(name, "could not be shown", [traceback.format_exc(), *logs])]
+
+
+def last_lines(log: Path, count: int = 20) -> str:
+    """What a worker said in the end, under the name of its folder."""
+    return "\n".join([f"{log.parent.name}:", *log.read_text().splitlines()[-count:]])
 
 
 def show_all(names: Sequence[str], seed: int, share: float) -> list[Shown]:

@@ -17,7 +17,7 @@ from lab import Lab
 from sqlalchemy import select
 
 from app import queue
-from app.models import Asked, Status, runs
+from app.models import Asked, Status, run_events, runs
 from app.settings import ROOT, Settings
 from trainer.config import RunConfig
 from trainer.store.database import reading, writing
@@ -63,6 +63,17 @@ class Hurt:
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+
+    def stands_still(self) -> bool:
+        """Whether every thread has obeyed a SIGSTOP, or is gone."""
+        for process in self.family():
+            for thread in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    # the command in brackets before the state may hold anything
+                    state = thread.read_text().rpartition(") ")[2][0]
+                    if state not in "TtZX":
+                        return False
+        return True
 
     def kill_trainer(self) -> bool:
         """Kill the group of the run in hand; whether there was one."""
@@ -187,6 +198,13 @@ class World:
     def ask(self, run_id: int, asked: Asked) -> None:
         with writing(self.lab.engine) as connection:
             queue.ask(connection, run_id, asked)
+
+    def history(self, run_id: int) -> list[str]:
+        """When the run changed, how, by whom and why."""
+        of_run = select(run_events).where(run_events.c.run_id == run_id)
+        with reading(self.lab.engine) as connection:
+            events = connection.execute(of_run.order_by(run_events.c.id)).all()
+        return [f"{e.at - events[0].at:.1f} s {e.kind} by {e.by}: {e.text}" for e in events]
 
     def unfinished(self) -> int:
         waiting = runs.c.status.in_([Status.QUEUED, Status.RUNNING])
