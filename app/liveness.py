@@ -66,9 +66,9 @@ class Liveness:
     def lost(self, connection: Connection) -> list[Row[Any]]:
         silence = (database_now() - workers.c.seen_at).label("silence")
         columns = (workers.c.id, workers.c.token, workers.c.seen_at, silence)
-        others = workers.c.ended_at.is_(None) & (workers.c.token != self.own_token)
-        rows = connection.execute(select(*columns).where(others)).all()
-        return [row for row in rows if self.is_dead(row) or self.is_silent(row)]
+        rows = connection.execute(select(*columns).where(workers.c.ended_at.is_(None))).all()
+        others = [row for row in rows if not self.own_token or row.token != self.own_token]
+        return [row for row in others if self.is_dead(row) or self.is_silent(row)]
 
     def is_dead(self, worker: Row[Any]) -> bool:
         path = lock_path(self.settings.folder, worker.token)

@@ -1,5 +1,6 @@
 """Ends: G9 and G10: cancelling in every state, and a name for everything that goes wrong."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,9 @@ def cancelled(
     if state == "hung":
         eventually(lambda: world.has_struck("loader.start"), "the loader hangs")
     for trainer in hurt.trainers() if blocker is None else ():
-        processes += [trainer, *trainer.children(recursive=True)]
+        processes.append(trainer)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes += trainer.children(recursive=True)
     asked_at = time.monotonic()
     world.ask(run_id, Asked.CANCEL)
     status = world.wait_for(run_id, *Ended)

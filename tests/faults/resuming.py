@@ -156,8 +156,10 @@ def kill_once(world: World, hurt: Hurt, run_id: int, kind: str) -> bool:
     while not world.status(run_id).is_over:
         assert time.monotonic() < end, f"run {run_id} neither ends nor is killed by {kind}"
         run = world.lab.run(run_id)
-        if kind == "any time" and run.fence > fence and run.step and time.monotonic() > delay:
-            return hurt.kill_trainer()
+        is_due = run.fence > fence and run.step and time.monotonic() > delay
+        # a step may be that of an earlier attempt, while this one has no process yet
+        if kind == "any time" and is_due and hurt.kill_trainer():
+            return True
         if world.has_struck(kind) or world.has_struck("run.conclude"):
             return True
         time.sleep(0.005)

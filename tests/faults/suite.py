@@ -42,7 +42,7 @@ def scenarios(seed: int, share: float) -> dict[str, Scenario]:
         "G11": lambda f: [sharing.clocks_may_jump(f, seed, times(12))],
         "G12": lambda f: [database.upgrades_keep_all(f)],
         "G13": lambda f: [database.a_locked_database_gives_a_503(f)],
-        "G14": lambda f: [looking.looking_costs_next_to_nothing(f, seed, 50, times(10), 6.0)],
+        "G14": lambda f: [looking.looking_costs_next_to_nothing(f, seed, 50, times(30), 5.0)],
     }
 
 
@@ -54,10 +54,13 @@ def show(name: str, seed: int, share: float) -> list[Shown]:
     """One scenario, in a process of its own."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            return list(scenarios(seed, share)[name](Path(folder)))
+            found = list(scenarios(seed, share)[name](Path(folder)))
         except Exception:
-            logs = [last_lines(log) for log in sorted(Path(folder).rglob("worker.log"))]
-            return [Shown(name, "could not be shown", [traceback.format_exc(), *logs])]
+            found = [Shown(name, "could not be shown", [traceback.format_exc()])]
+        for shown in found:
+            if not shown.holds:
+                shown.broken += map(last_lines, sorted(Path(folder).rglob("worker.log")))
+        return found
 
 
 def last_lines(log: Path, count: int = 20) -> str:
