@@ -281,7 +281,8 @@ def freeze(world: World, hurt: Hurt) -> None:
         if not is_locked(world):
             return
         hurt.send(signal.SIGCONT)
-        time.sleep(0.01)
+        # long enough for the others to get at the lock: without a sign they would count as lost
+        time.sleep(0.2 + world.chance.random() * 0.3)
 
 
 def is_locked(world: World) -> bool:

@@ -47,7 +47,7 @@ def scenarios(seed: int, share: float) -> dict[str, Scenario]:
 
 
 ALONE = ("G9", "G14")
-"""What measures time has the machine to itself; the others share it, two at a time."""
+"""What measures time has the machine to itself, first; the others share it, two at a time."""
 
 
 def show(name: str, seed: int, share: float) -> list[Shown]:
@@ -71,8 +71,8 @@ def last_lines(log: Path, count: int = 20) -> str:
 def show_all(names: Sequence[str], seed: int, share: float) -> list[Shown]:
     """Each scenario printed as it ends."""
     found: list[Shown] = []
-    together = [name for name in names if name not in ALONE]
-    for lanes, members in ((2, together), (1, [name for name in names if name in ALONE])):
+    alone = [name for name in names if name in ALONE]
+    for lanes, members in ((1, alone), (2, [name for name in names if name not in ALONE])):
         starting = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(lanes, mp_context=starting, max_tasks_per_child=1) as pool:
             for done in as_completed([pool.submit(show, n, seed, share) for n in members]):
