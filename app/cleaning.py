@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, func, select
 
 from app import queue
-from app.events import PERSON, note_event
+from app.events import note_event, person
 from app.left_overs import OVER, is_known, left_overs
 from app.models import runs
 from app.settings import Settings
@@ -131,7 +131,7 @@ class Sweep:
                     return
                 Writer(run_id).forget_checkpoints(connection, files)
                 text = f"all checkpoints but one deleted: {', '.join(files)}"
-                note_event(connection, run_id, "cleaned up", PERSON, text)
+                note_event(connection, run_id, "cleaned up", person(), text)
         self.runs += 1
         self.drop_files(folder / file for file in files)
 

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from app import commands
+from app.commands.console import Json, Run, out, print_json, with_flags
 from app.missing import RunMissing
 from app.settings import Settings
 from trainer.part import Refused
@@ -26,11 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A local-first lab: which training tricks help on your model, your data, your GPU?",
 )
-out = Console()
 err = Console(stderr=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Run = Annotated[str, typer.Argument(help="Number or name of a run.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, mps, cuda or cuda:0.")]
 
 
@@ -48,7 +46,7 @@ def serve(
     settings = with_flags(host=host, port=port)
     must_be_trusted(settings)
     migrate_database(settings)
-    out.print(f"Tricklab: {address(settings)}", highlight=False)
+    say_where(settings)
     run_server(settings, worker_device=device if worker else None)
 
 
@@ -71,7 +69,7 @@ def demo(
         out.print(f"Queued the sample comparison: runs {', '.join(map(str, samples))}")
     else:
         out.print("This lab has runs already; nothing was queued")
-    out.print(f"Tricklab: {address(settings)}", highlight=False)
+    say_where(settings)
     run_server(settings, worker_device=device)
 
 
@@ -259,20 +257,19 @@ def read_config(text: str) -> tuple[Any, str]:
     return RunConfig.model_validate(content), ""
 
 
-def with_flags(**flags: Any) -> Settings:
-    """Flags over the environment."""
-    return Settings(**{name: value for name, value in flags.items() if value is not None})
-
-
 def migrate_database(settings: Settings) -> Any:
     from app.db import open_database
 
     return open_database(settings)
 
 
-def address(settings: Settings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+def say_where(settings: Settings) -> None:
+    """Print the address; one that logs a browser in, unless there is a TRICKLAB_TOKEN for that."""
+    from app.commands.access import address, login_address
+
+    is_open = settings.access == "off" or settings.token is not None
+    where = address(settings) if is_open else login_address(settings)
+    out.print(f"Tricklab: {where}", highlight=False, soft_wrap=True)
 
 
 def shown_url(settings: Settings) -> str:
@@ -293,12 +290,6 @@ def shown(value: Any) -> Text:
     if value is None:
         return Text()
     return Text(f"{value:.4g}" if isinstance(value, float) else str(value))
-
-
-def print_json(value: Any) -> None:
-    from trainer.store.database import finite
-
-    sys.stdout.write(orjson.dumps(finite(value), option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
 def main() -> None:

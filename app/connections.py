@@ -9,8 +9,10 @@ from sqlalchemy import Connection, Engine
 from app import finding
 from app.names import Storable
 from app.settings import Settings
-from trainer.store.database import reading, writing
+from trainer.store.database import limited, reading, writing
 
+QUERY_SECONDS = 30.0
+"""How long the reading of one request may take; it holds up others beside it."""
 READERS, WRITERS = 8, 4
 """Requests at the database at the same time: together fewer than the engine has connections."""
 
@@ -26,7 +28,7 @@ def the_settings(request: Request) -> Settings:
 
 
 def read(engine: Annotated[Engine, Depends(the_engine)]) -> Iterator[Connection]:
-    with reading(engine) as connection:
+    with reading(engine) as connection, limited(connection, QUERY_SECONDS):
         yield connection
 
 

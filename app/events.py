@@ -5,11 +5,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
+from app.access.roles import ANYBODY, actor
 from app.models import run_events
 from trainer.store.database_clock import database_now
 
-PERSON = "person"
+PERSON = ANYBODY.name
+"""Somebody nobody asked who they are."""
 QUEUE = "queue"
+
+
+def person() -> str:
+    """Who does what is being done, as they are called here."""
+    return actor.get().name
 
 
 def note_event(connection: Connection, run_id: int, kind: str, by: str, text: str = "") -> None:

@@ -4,7 +4,7 @@ import itertools
 
 from sqlalchemy import Connection, exists, select, update
 
-from app.events import PERSON, note_event
+from app.events import note_event, person
 from app.finding import must_exist
 from app.models import Status, news, runs
 from app.names import readable_name
@@ -17,13 +17,13 @@ def rename(connection: Connection, run_id: int, name: str) -> None:
     if name != run.name:
         must_be_free(connection, name)
     connection.execute(update(runs).where(runs.c.id == run_id).values(name=name, **news()))
-    note_event(connection, run_id, "renamed", PERSON, name)
+    note_event(connection, run_id, "renamed", person(), name)
 
 
 def annotate(connection: Connection, run_id: int, note: str) -> None:
     must_exist(connection, run_id)
     connection.execute(update(runs).where(runs.c.id == run_id).values(note=note, **news()))
-    note_event(connection, run_id, "noted", PERSON)
+    note_event(connection, run_id, "noted", person())
 
 
 def archive(connection: Connection, run_id: int) -> None:
@@ -39,7 +39,7 @@ def archive(connection: Connection, run_id: int) -> None:
         if run.archived_at is not None:
             raise Refused(f"run {run_id} is archived already")
         raise Refused(f"run {run_id} is {run.status}; only a run that is over can be archived")
-    note_event(connection, run_id, "archived", PERSON)
+    note_event(connection, run_id, "archived", person())
 
 
 def unarchive(connection: Connection, run_id: int) -> None:
@@ -52,7 +52,7 @@ def unarchive(connection: Connection, run_id: int) -> None:
     )
     if not moved.rowcount:
         raise Refused(f"run {run_id} is not archived")
-    note_event(connection, run_id, "unarchived", PERSON)
+    note_event(connection, run_id, "unarchived", person())
 
 
 def must_be_free(connection: Connection, name: str) -> None:

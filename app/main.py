@@ -14,6 +14,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from app import api, assets, docs_page, health, pages, problems
+from app.access.admission import Admission
+from app.access.keys import Keys
+from app.access.tokens import adopt
+from app.access.tries import Tries
 from app.db import open_database
 from app.gate import MOST_BODY_BYTES, Gate
 from app.live import Live
@@ -21,6 +25,7 @@ from app.pages.problem_page import problem_page
 from app.settings import ROOT, Settings
 from trainer.check import facts
 from trainer.config import RunConfig
+from trainer.store.database import writing
 
 BUSY_SECONDS = 5.0
 
@@ -35,7 +40,16 @@ class Lab(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         # not add_middleware: what FastAPI itself puts around that answers some errors on its own
-        return Gate(super().build_middleware_stack(), self.state.settings)
+        state = self.state
+        admission = Admission(
+            super().build_middleware_stack(),
+            state.settings,
+            state.engine,
+            state.keys,
+            state.tries,
+            problem_page,
+        )
+        return Gate(admission, state.settings)
 
 
 class OwnFiles(StaticFiles):
@@ -76,6 +90,11 @@ def create_app(settings: Settings) -> FastAPI:
     # whoever looks at a page must not wait half a minute to hear that the database is locked
     app.state.engine = open_database(settings, busy_seconds=BUSY_SECONDS)
     app.state.live = Live(app.state.engine)
+    app.state.keys = Keys(app.state.engine)
+    app.state.tries = Tries()
+    app.state.streams = []
+    with writing(app.state.engine) as connection:
+        adopt(connection, settings.token.get_secret_value() if settings.token else None)
     problems.install(app, problem_page)
     for module in (api, assets, docs_page, health, pages):
         app.include_router(module.router)

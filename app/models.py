@@ -1,4 +1,4 @@
-"""The tables of runs, their events and workers; in one metadata with the trainer's store."""
+"""The tables of runs, events, workers and tokens; in one metadata with the trainer's store."""
 
 from enum import StrEnum
 from typing import Any
@@ -137,4 +137,38 @@ queue_state = Table(
     Column("changed_by", Text, nullable=False, server_default=""),
     Column("reason", Text, nullable=False, server_default=""),
     sqlite_strict=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("name", Text, nullable=False, comment="who uses it"),
+    Column("role", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="program, browser, or once: an address"),
+    Column("hash", Text, nullable=False, unique=True, comment="SHA-256 of the secret"),
+    Column("made_from", Number, ForeignKey("tokens.id", ondelete="CASCADE")),
+    Column("made_at", Seconds, nullable=False),
+    Column("used_at", Seconds),
+    Column("expires_at", Seconds),
+    Column("revoked_at", Seconds),
+    Index("ix_tokens_made_from", "made_from"),
+    sqlite_strict=True,
+    # a number is never given twice, or what was revoked would live again
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("at", Seconds, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("role", Text, nullable=False, server_default=""),
+    Column("address", Text, nullable=False, comment="of the client"),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False, comment="without its query"),
+    Column("status", Number, nullable=False, comment="of the answer"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, update
 
-from app.events import PERSON, note_event
+from app.events import note_event, person
 from app.finding import must_exist
 from app.models import Asked, Status, news, queue_state, runs
 from trainer.part import Refused
@@ -79,7 +79,7 @@ def put(connection: Connection, run: Row[Any], **values: Any) -> None:
         must_wait(must_exist(connection, run.id))
     priority = values.get("priority", run.priority)
     text = f"priority {priority}" if priority != run.priority else ""
-    note_event(connection, run.id, "moved", PERSON, text)
+    note_event(connection, run.id, "moved", person(), text)
 
 
 def must_wait(run: Row[Any]) -> None:
@@ -99,7 +99,7 @@ def pause_queue(connection: Connection, *, running_too: bool, reason: str = "") 
     """
     since = func.coalesce(queue_state.c.paused_at, database_now())
     connection.execute(
-        update(queue_state).values(paused_at=since, changed_by=PERSON, reason=reason)
+        update(queue_state).values(paused_at=since, changed_by=person(), reason=reason)
     )
     if not running_too:
         return []
@@ -111,13 +111,13 @@ def pause_queue(connection: Connection, *, running_too: bool, reason: str = "") 
     )
     numbers = sorted(asked.scalars())
     for run_id in numbers:
-        note_event(connection, run_id, "asked to wait", PERSON, "the queue was paused")
+        note_event(connection, run_id, "asked to wait", person(), "the queue was paused")
     return numbers
 
 
 def resume_queue(connection: Connection) -> None:
     """Give out runs again."""
-    connection.execute(update(queue_state).values(paused_at=None, changed_by=PERSON, reason=""))
+    connection.execute(update(queue_state).values(paused_at=None, changed_by=person(), reason=""))
 
 
 def queue_status(connection: Connection) -> Row[Any]:

@@ -21,8 +21,13 @@ from trainer.store.database import finite
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
+Show = Callable[[Request, int, str], Response]
+"""Makes a page of a status and what to say about it."""
 
 TOO_LARGE = "the request is larger than this server takes (1 MiB)"
+NOT_JSON = "send the body as JSON, with Content-Type: application/json"
+TOOK_TOO_LONG = ("interrupted", "statement timeout")
+"""What SQLite and PostgreSQL say of a statement that ran into its limit."""
 LONGEST_ECHO = 200
 MOST_ERRORS = 100
 PLACES = ("body", "query", "path", "header")
@@ -124,7 +129,7 @@ async def on_validation(request: Request, error: Exception) -> Response:
         return problem(400, f"the body is no JSON: {reason} at character {at}")
     if isinstance(getattr(error, "body", None), bytes):
         # FastAPI leaves a body alone that does not say it is JSON
-        return problem(415, "send the body as JSON, with Content-Type: application/json")
+        return problem(415, NOT_JSON)
     return unprocessable(field_errors(errors))
 
 
@@ -158,6 +163,8 @@ async def on_database(request: Request, error: Exception) -> Response:
     """A database that is locked, full or cannot be written: nothing was changed, try again."""
     reason = getattr(error, "orig", "all its connections are in use")
     log.error("the database failed at %s: %s", request.url.path, reason)
+    if any(words in str(reason) for words in TOOK_TOO_LONG):
+        return problem(503, "this took too long to read and was given up; ask for less at once")
     detail = f"the database does not answer ({reason}); nothing was changed, try again"
     return problem(503, detail, {"Retry-After": "2"})
 
@@ -188,21 +195,25 @@ HANDLERS: Mapping[type[Exception], Handler] = {
 }
 
 
-def install(app: FastAPI, show: Callable[[Request, int, str], Response]) -> None:
+def install(app: FastAPI, show: Show) -> None:
     """Answer every kind of error of this app: programs get a problem, people `show` it."""
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, for_whoever_asked(handler, show))
 
 
-def for_whoever_asked(handler: Handler, show: Callable[[Request, int, str], Response]) -> Handler:
+def for_whoever_asked(handler: Handler, show: Show) -> Handler:
     async def answer(request: Request, error: Exception) -> Response:
-        response = await handler(request, error)
-        if not wants_a_page(request):
-            return response
-        told = json.loads(bytes(response.body))
-        return show(request, told["status"], told["detail"])
+        return shown_to(request, await handler(request, error), show)
 
     return answer
+
+
+def shown_to(request: Request, answer: Response, show: Show) -> Response:
+    """A problem as whoever asked can read it: programs get it as it is, people a page."""
+    if not wants_a_page(request):
+        return answer
+    told = json.loads(bytes(answer.body))
+    return show(request, told["status"], told["detail"])
 
 
 def wants_a_page(request: Request) -> bool:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Select, delete, exists, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.events import PERSON, QUEUE, note_event
+from app.events import QUEUE, note_event, person
 from app.finding import must_exist
 from app.labels import free_name, must_be_free
 from app.models import Asked, Status, news, queue_state, runs, workers
@@ -79,7 +79,7 @@ def add(
     run_id = int(result.inserted_primary_key[0])
     named = name or free_name(connection, run_id)
     connection.execute(update(runs).where(runs.c.id == run_id).values(name=named, place=run_id))
-    note_event(connection, run_id, Status.QUEUED, PERSON, why)
+    note_event(connection, run_id, Status.QUEUED, person(), why)
     return run_id
 
 
@@ -349,7 +349,7 @@ def change(
     run_id: int,
     leaving: ColumnElement[bool],
     kind: str,
-    by: str = PERSON,
+    by: str = "",
     why: str = "",
     **values: Any,
 ) -> bool:
@@ -358,7 +358,7 @@ def change(
         update(runs).where(runs.c.id == run_id, leaving).values(**values, **news())
     )
     if moved.rowcount:
-        note_event(connection, run_id, kind, by, why)
+        note_event(connection, run_id, kind, by or person(), why)
     return bool(moved.rowcount)
 
 

@@ -16,11 +16,14 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from app.access import tokens
+from app.db import open_database
 from app.devices import DeviceLock, device_name
 from app.liveness import Liveness
 from app.main import create_app
 from app.settings import ROOT, Settings
 from trainer.part import Refused
+from trainer.store.database import reading, sqlite_file
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,31 @@ def serve(settings: Settings, *, worker_device: str | None) -> None:
 
 
 def must_be_trusted(settings: Settings) -> None:
-    if not is_loopback(settings.host) and not settings.trust_network:
+    """Refused where others could reach a server that asks nobody, or that knows nobody."""
+    if is_loopback(settings.host):
+        return
+    beyond = f"{settings.host} can be reached from other machines"
+    if settings.access == "off":
         raise Refused(
-            f"{settings.host} can be reached from other machines, and there is no login yet: "
-            "whoever reaches the port could start and delete runs. Listen on 127.0.0.1, or say "
-            "TRICKLAB_TRUST_NETWORK=true where the network itself keeps others out"
+            f"{beyond}, and TRICKLAB_ACCESS=off lets everybody in who reaches the port: whoever "
+            "starts a run has code run here. Listen on 127.0.0.1, or leave access on"
         )
+    if settings.token is None and not is_anybody_known(settings):
+        raise Refused(
+            f"{beyond}, and nobody could log in yet: make a token first, `tricklab token make NAME "
+            "--role owner`, or set TRICKLAB_TOKEN. Or listen on 127.0.0.1"
+        )
+
+
+def is_anybody_known(settings: Settings) -> bool:
+    file = sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        return False
+    engine = open_database(settings)
+    with reading(engine) as connection:
+        found = tokens.has_any(connection)
+    engine.dispose()
+    return found
 
 
 def is_loopback(host: str) -> bool:
@@ -80,7 +102,8 @@ class Server(uvicorn.Server):
                 port=settings.port,
                 log_level="warning",
                 # whoever sits before us may not say who the client is, unless configured
-                proxy_headers=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 server_header=False,
                 timeout_graceful_shutdown=5,
             )
@@ -144,7 +167,7 @@ def keep_worker(settings: Settings, device: str, over: threading.Event) -> None:
 def is_idle(settings: Settings) -> bool:
     """Whether no run trains, so that nobody misses the worker."""
     from app.models import Status, runs
-    from trainer.store.database import connect, reading
+    from trainer.store.database import connect
 
     engine = connect(settings.database_url)
     with reading(engine) as connection:

@@ -3,9 +3,9 @@
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trainer.data_folders import DataFolders
@@ -23,6 +23,8 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        # the token is one
+        hide_input_in_errors=True,
     )
 
     folder: Path = Field(
@@ -42,10 +44,26 @@ class Settings(BaseSettings):
         description="Host names by which the server may be called, beside its own address; "
         "with commas between.",
     )
-    trust_network: bool = Field(
-        False,
-        description="Listen beyond this machine although there is no login yet: whoever reaches "
-        "the port may start and delete runs.",
+    access: Literal["token", "off"] = Field(
+        "token",
+        description="Whether who comes must show a token; off only for a server that listens on "
+        "this machine alone.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=20,
+        max_length=500,
+        description="A token of the owner, for programs and for logging in; at least 20 letters.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses of proxies that may say who the client is and whether it came by "
+        "https; with commas between.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may use the API with a token, such as "
+        "https://notebook.example; with commas between.",
     )
     lease_seconds: float = Field(
         20.0, gt=0, le=3600, description="After this long without a sign a worker counts as lost."
@@ -79,7 +97,7 @@ class Settings(BaseSettings):
         "runs can still be written, MB.",
     )
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def split_at_commas(cls, given: Any) -> Any:
         if isinstance(given, str):
@@ -101,9 +119,13 @@ class Settings(BaseSettings):
         return self.folder / "runs" / str(run_id)
 
     def as_environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a process started with the same ones."""
-        values = json.loads(self.model_dump_json(exclude_none=True))
-        return {f"TRICKLAB_{name.upper()}": written(value) for name, value in values.items()}
+        """These settings as environment variables, for a process started with the same ones.
+
+        Not the token: only a server needs it.
+        """
+        values = json.loads(self.model_dump_json(exclude_none=True, exclude={"token"}))
+        named = {f"TRICKLAB_{name.upper()}": written(value) for name, value in values.items()}
+        return {**named, "TRICKLAB_TOKEN": ""}
 
 
 def written(value: Any) -> str:

@@ -302,12 +302,14 @@ def test_a_bad_setting_is_refused_by_name(
 
 @pytest.mark.parametrize("command", ["serve", "demo"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "lab.example"])
-def test_serving_beyond_this_machine_is_refused_unless_the_network_is_trusted(
-    tricklab: CommandLine, command: str, host: str
+@pytest.mark.parametrize("access", ["off", "token"])
+def test_serving_beyond_this_machine_is_refused_to_who_asks_nobody_or_knows_nobody(
+    tricklab: CommandLine, command: str, host: str, access: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TRICKLAB_ACCESS", access)
     (line,) = tricklab.refused(command, "--host", host)
-    assert line.startswith(f"{host} can be reached from other machines, and there is no login yet")
-    assert "TRICKLAB_TRUST_NETWORK=true" in line
+    why = "TRICKLAB_ACCESS=off lets everybody in" if access == "off" else "nobody could log in yet"
+    assert line.startswith(f"{host} can be reached from other machines, and {why}")
     assert not tricklab.folder.exists(), "nothing was begun"
 
 

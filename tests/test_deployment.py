@@ -189,7 +189,8 @@ def test_a_published_port_is_reached_from_this_machine_only(name: str) -> None:
 def test_the_server_listens_beyond_loopback_only_because_it_is_told_to() -> None:
     web = SERVICES["web"]
     assert options_of(web["command"])["host"] == "0.0.0.0"
-    assert web["environment"]["TRICKLAB_TRUST_NETWORK"] == "true"
+    # and only for who has a token, without which it does not start
+    assert web["environment"]["TRICKLAB_TOKEN"].startswith("${TRICKLAB_TOKEN:?")
     assert web["ports"]
 
 

@@ -1,8 +1,8 @@
-"""The commands that steer runs, the queue and the storage; one module per noun."""
+"""The commands that steer runs, the queue, the storage and who may come in; one module per noun."""
 
 import typer
 
-from app.commands import queue, runs, storage
+from app.commands import access, queue, runs, storage
 
 
 def register(app: typer.Typer) -> None:
@@ -10,5 +10,8 @@ def register(app: typer.Typer) -> None:
     for command in runs.COMMANDS:
         app.command()(command)
     app.command("continue")(runs.continue_)
+    app.command()(access.login)
+    app.command()(access.audit)
+    app.add_typer(access.app, name="token")
     app.add_typer(queue.app, name="queue")
     app.add_typer(storage.app, name="storage")

@@ -23,6 +23,11 @@ Run = Annotated[str, typer.Argument(help="Number or name of a run.")]
 Runs = Annotated[list[str], typer.Argument(help="Numbers or names of runs.", metavar="RUN...")]
 
 
+def with_flags(**flags: Any) -> Settings:
+    """Flags over the environment."""
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
+
+
 @contextmanager
 def lab(settings: Settings) -> Iterator["Engine"]:
     """The lab's database, open inside the block."""

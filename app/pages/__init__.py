@@ -2,9 +2,20 @@
 
 from fastapi import APIRouter
 
-from app.pages import compare, new_run, queue, run, run_actions, runs, settings, timeline
+from app.pages import (
+    access,
+    compare,
+    login,
+    new_run,
+    queue,
+    run,
+    run_actions,
+    runs,
+    settings,
+    timeline,
+)
 
 router = APIRouter(include_in_schema=False)
 # new_run before run: /runs/new is no run's name
-for module in (runs, new_run, run_actions, run, timeline, compare, queue, settings):
+for module in (runs, new_run, run_actions, run, timeline, compare, queue, settings, access, login):
     router.include_router(module.router)

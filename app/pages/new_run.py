@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from starlette.datastructures import FormData
 
 from app import forms, queue
+from app.access.roles import actor
 from app.connections import AnEngine, Reading
 from app.forms import Filled
 from app.names import name_problem
@@ -156,10 +157,12 @@ def for_programs(config: RunConfig, about: dict[str, str]) -> dict[str, str]:
     text = orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
     body: dict[str, Any] = {"config": data, "name": about["run_name"], "note": about["note"]}
     body["priority"] = int(about["priority"])
+    is_asked = actor.get().token_id is not None
+    token = '  -H "Authorization: Bearer $TRICKLAB_TOKEN" \\\n' if is_asked else ""
     request = orjson.dumps({key: value for key, value in body.items() if value}).decode()
     return {
         "JSON": text,
         "Command line": f"cat > run.json <<'END'\n{text}\nEND\ntricklab train run.json",
         "curl": "curl -X POST http://127.0.0.1:8321/api/v1/runs \\\n"
-        f"  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(request)}",
+        f"{token}  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(request)}",
     }

@@ -13,8 +13,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from app.access.roles import actor
 from app.assets import asset
 from app.forms import Input
+from app.pages.markdown import markdown
 from app.settings import ROOT
 
 CODE = re.compile("`([^`]+)`")
@@ -181,6 +183,7 @@ def environment() -> Environment:
         "colour": colour,
         "told": told,
         "marked": marked,
+        "markdown": markdown,
         "written": written,
         "change": change,
         "range": range_of,
@@ -189,6 +192,7 @@ def environment() -> Environment:
         "asset": lambda name: asset(name).address,
         "static": lambda path: f"/static/{path}",
         "without": without,
+        "may": lambda role: actor.get().may(role),
     }
     return jinja
 
@@ -199,6 +203,6 @@ JINJA = environment()
 def render(request: Request, template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page from its template."""
     page = JINJA.get_template(template).render(
-        request=request, query_with=query_of(request), **context
+        request=request, query_with=query_of(request), me=actor.get(), **context
     )
     return HTMLResponse(page, status_code)

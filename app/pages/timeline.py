@@ -104,13 +104,18 @@ def moments_of(connection: Connection, run_id: int) -> list[Moment]:
 
 def title_of(event: Row[Any], attempt: int) -> str:
     kind = str(event.kind)
-    if kind == Status.QUEUED and event.by != PERSON:
+    if kind == Status.QUEUED and is_by_itself(event.by):
         return "Back in the queue"
     if kind == "renamed":
         return f"Renamed to “{event.text}”"
     if attempt > 1:
         return "Started again"
     return TITLES.get(kind, kind[:1].upper() + kind[1:])
+
+
+def is_by_itself(by: str) -> bool:
+    """Whether no person did it. No token's name has a space in it."""
+    return by == QUEUE or by.startswith("worker ")
 
 
 def why_of(event: Row[Any]) -> str:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ from sqlalchemy.types import TypeEngine
 from trainer.store.database_clock import give_clock
 
 BUSY_SECONDS = 30
+PROGRESS_STEPS = 10_000
+"""Of SQLite's virtual machine, between two looks at the clock: well under a millisecond."""
 ALTERING = 0x7721C81AB
 """A number of our own, under which PostgreSQL keeps the lock of whoever alters tables."""
 
@@ -146,6 +149,22 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A reading transaction: everything in the block sees the same moment."""
     with engine.connect() as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def limited(connection: Connection, seconds: float) -> Iterator[None]:
+    """Within the block, what reads for longer than this fails with an OperationalError."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
+        yield
+        return
+    end = time.monotonic() + seconds
+    raw = driver(connection)
+    raw.set_progress_handler(lambda: time.monotonic() > end, PROGRESS_STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The answers are sent without passing through these classes; the tests hold them 
 other.
 """
 
+from app.api.shapes.access import Audit, AuditLine, Me, Token, TokenMade, Tokens
 from app.api.shapes.catalogue import (
     Checked,
     Claim,
@@ -23,6 +24,8 @@ from app.api.shapes.shape import Document, Moment, Number, Shape
 from app.api.shapes.storage import Freed, LargeRun, Storage, Taken
 
 __all__ = [
+    "Audit",
+    "AuditLine",
     "Checked",
     "Checkpoint",
     "Checkpoints",
@@ -40,6 +43,7 @@ __all__ = [
     "LayerOutput",
     "Layers",
     "Log",
+    "Me",
     "Moment",
     "Number",
     "Part",
@@ -57,6 +61,9 @@ __all__ = [
     "Summary",
     "Taken",
     "Task",
+    "Token",
+    "TokenMade",
+    "Tokens",
     "Trick",
     "Waiting",
     "Worker",
