@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.3
 MOST_BYTES = 20_000_000
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\].*?(\x07|\x1b\\)|[@-Z\\-_])")
+"""Colours and other orders to a terminal."""
 
 
 class RunLog:
@@ -74,7 +75,11 @@ class RunLog:
             )
 
 
+def without_escapes(text: str) -> str:
+    return ESCAPES.sub("", text)
+
+
 def last_line(text: str) -> str:
     """The last line with something on it, without terminal colours."""
-    lines = [line.strip() for line in ANSI.sub("", text).splitlines()]
+    lines = [line.strip() for line in without_escapes(text).splitlines()]
     return next((line for line in reversed(lines) if line), "")

@@ -17,6 +17,11 @@ export const ready = new Promise((resolve) => {
   else addEventListener("load", () => resolve(), { once: true });
 });
 
+/** Text that Plotly shows as it is: in names, titles and hovers it would take tags for markup. */
+export function plain(text) {
+  return String(text).replace(/[&<>]/g, (letter) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[letter]);
+}
+
 /** A colour of the page's style by name, such as `--run-3`: Plotly takes no CSS variables. */
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();

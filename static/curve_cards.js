@@ -1,6 +1,6 @@
 // Cards with curves: fetched as wide as they are shown, with one zoom and one crosshair for all.
 import { setQuery } from "./address.js";
-import { draw, colour } from "./charts.js";
+import { draw, colour, plain } from "./charts.js";
 import { paced } from "./live.js";
 
 const MOST_POINTS = 1500;
@@ -84,7 +84,7 @@ export class CurveCards {
   traces(curve, smoothing, x) {
     const places = this.places(curve, x);
     const line = { color: this.how.colour(curve), width: 1.8, dash: this.how.dash?.(curve) ?? "solid" };
-    const name = this.how.label(curve);
+    const name = plain(this.how.label(curve));
     // a handful of points is easier to see with its dots
     const mode = curve.steps.length < 40 ? "lines+markers" : "lines";
     const shown = { type: "scatter", x: places, y: drawable(smoothing ? curve.smoothed : curve.values), name, mode, line, marker: { size: 5, color: line.color }, connectgaps: false, hovertemplate: "%{y:.4g}" };

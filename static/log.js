@@ -3,6 +3,8 @@ import { paced } from "./live.js";
 
 const log = document.getElementById("log");
 const toEnd = document.getElementById("follow");
+// colours and other orders to a terminal
+const ESCAPES = /\x1b(\[[0-?]*[ -/]*[@-~]|\].*?(\x07|\x1b\\)|[@-Z\\-_])/g;
 let last = Number(log.dataset.last);
 
 const update = paced(async () => {
@@ -10,7 +12,7 @@ const update = paced(async () => {
   if (!response.ok) return;
   const answer = await response.json();
   last = answer.last;
-  if (answer.text) log.append(answer.text);
+  if (answer.text) log.append(answer.text.replace(ESCAPES, ""));
   if (answer.more) update();
   if (toEnd.checked) log.scrollTop = log.scrollHeight;
 }, 500);

@@ -14,6 +14,7 @@ from app.mosaic import mosaic_png
 from app.pages.run_header import header_facts
 from app.pages.templates import render
 from app.run_view import find_run, runs_by_id
+from app.runlog import without_escapes
 from trainer.anatomy import LayerFacts, model_anatomy
 from trainer.config import RunConfig
 from trainer.recipes import RECIPES
@@ -118,7 +119,7 @@ def evidence(request: Request, run: Reference, connection: Reading) -> HTMLRespo
 def log(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
     found = find_run(connection, run)
     chunks = read_log(connection, found["id"])
-    text = "".join(chunk.text for chunk in chunks)
+    text = without_escapes("".join(chunk.text for chunk in chunks))
     return show(
         request,
         connection,

@@ -104,7 +104,13 @@ class World:
 
     @classmethod
     def at(cls, folder: Path, seed: int = 0, **settings: Any) -> "World":
-        chosen = {"lease_seconds": 5.0, "max_attempts": 50, "reserve_megabytes": 1, **settings}
+        chosen = {
+            "access": "off",
+            "lease_seconds": 5.0,
+            "max_attempts": 50,
+            "reserve_megabytes": 1,
+            **settings,
+        }
         lab = Lab.at(folder / "lab", **{"ballast_megabytes": 0, **chosen})
         lab.forget_worker()
         faults = folder / "faults"
