@@ -1,0 +1,116 @@
+"""Thousands of made-up requests: nothing breaks, and every answer is what the document says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from lab import Lab
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from server import API, listening
+
+EXAMPLES = 25
+OWNERS = "a-token-of-the-owner-for-tests"
+OWNER = {"Authorization": f"Bearer {OWNERS}"}
+CHECKS = [
+    not_a_server_error,
+    response_schema_conformance,
+    content_type_conformance,
+    status_code_conformance,
+]
+MADE_UP = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    # of the environment: one that made-up requests cannot revoke
+    lab = Lab.at(tmp_path_factory.mktemp("lab"), access="token", token=OWNERS)
+    lab.train()
+    return lab
+
+
+@pytest.fixture(scope="module")
+def client(lab: Lab) -> Iterator[httpx2.Client]:
+    with listening(lab.settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def operations(client: httpx2.Client) -> list[Any]:
+    """Every operation of the API's own document but the event stream, which never ends."""
+    document = client.get(f"{API}/openapi.json", headers=OWNER).json()
+    del document["paths"][f"{API}/live"]
+    schema = schemathesis.openapi.from_dict(document)
+    schema.config.update(base_url=str(client.base_url))
+    return [found.ok() for found in schema.get_all_operations()]
+
+
+def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[int, list[str]]:
+    """Send made-up requests of one operation; how many, and what was wrong with the answers."""
+    wrong: list[str] = []
+    sent = 0
+
+    @MADE_UP
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: Case) -> None:
+        nonlocal sent
+        sent += 1
+        try:
+            case.call_and_validate(headers=headers, checks=CHECKS)
+        except FailureGroup as failures:
+            wrong.extend(f"{operation.label}: {one}" for one in failures.exceptions)
+
+    try:
+        send()
+    except Unsatisfiable:
+        # nothing can be wrong with a request that has no parameters
+        assert mode == GenerationMode.NEGATIVE
+    return sent, wrong
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_whatever_the_owner_sends_is_answered_as_documented(
+    operations: list[Any], mode: GenerationMode
+) -> None:
+    count, wrong = 0, []
+    for operation in operations:
+        sent, bad = ask(operation, mode, OWNER)
+        count += sent
+        wrong += bad[:2]
+    assert wrong == []
+    assert count > 500
+
+
+def test_whatever_a_stranger_sends_is_refused_alike(
+    client: httpx2.Client, operations: list[Any]
+) -> None:
+    """The same answer to all, so that nobody learns what there is."""
+    for operation in operations:
+        if operation.path == "/healthz":
+            continue
+
+        @MADE_UP
+        @given(case=operation.as_strategy())
+        def send(case: Case) -> None:
+            answer = case.call()
+            assert answer.status_code == 401, case.operation.label
+            assert answer.json()["status"] == 401
+
+        send()
