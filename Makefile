@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # compiling every module of every package takes most of an installation; Python compiles the few
 # that are imported when they are
+# so they must be kept, or every process would compile them anew: torch alone takes seconds
+export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 

@@ -61,8 +61,10 @@ class Gate:
     def refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that no browser of our pages and no honest program sends."""
         headers, method = Headers(scope=scope), scope["method"]
-        if not scope["path"].startswith("/") or "\0" in scope["path"]:
+        if not scope["path"].startswith("/"):
             return problem(400, "this is no path of this server")
+        if "\0" in scope["path"]:
+            return problem(400, "the address contains a NUL character")
         if reason := self.wrong_host(headers) or self.wrong_origin(method, headers):
             return problem(403, reason)
         if declared_bytes(headers) > MOST_BODY_BYTES:

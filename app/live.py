@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from trainer.store.database import finite, reading
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
+PROGRESS_SECONDS = 0.6
+"""How often pages hear that a run has got on; of everything else they hear at the next look."""
+PROGRESS = frozenset("step train_seconds progress seconds_left version".split())
 COLUMNS = (
     "id name status reason cause asked activity step total_steps steps_per_epoch train_seconds "
     "device version"
@@ -42,6 +46,9 @@ class State:
             "seconds_left": seconds_left(row),
         }
         return cls(facts, ServerSentEvent(event="run", raw_data=json.dumps(finite(facts))))
+
+    def beside_progress(self) -> dict[str, Any]:
+        return {name: value for name, value in self.facts.items() if name not in PROGRESS}
 
 
 class Follower:
@@ -80,6 +87,8 @@ class Live:
         self.followers: set[Follower] = set()
         self.last_event: int | None = None
         self.were_running: frozenset[int] = frozenset()
+        self.told: dict[int, tuple[float, State]] = {}
+        """Of the runs that train: what everybody heard last, and when."""
         self.looking: asyncio.Task[None] | None = None
         self.knock = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -149,7 +158,27 @@ class Live:
         self.were_running = frozenset(
             s.facts["id"] for s in states if s.facts["status"] == Status.RUNNING
         )
-        return states
+        return self.without_mere_progress(states)
+
+    def without_mere_progress(self, states: Iterable[State]) -> list[State]:
+        """Those of which something is new beside how far they are, or that were told a while ago.
+
+        Each event makes every page that is open fetch something.
+        """
+        now = time.monotonic()
+        news = []
+        for state in states:
+            at, before = self.told.get(state.facts["id"], (-PROGRESS_SECONDS, state))
+            is_told = now - at < PROGRESS_SECONDS and state.facts["id"] in self.were_running
+            if not (is_told and state.beside_progress() == before.beside_progress()):
+                news.append(state)
+        told = {state.facts["id"]: (now, state) for state in news}
+        self.told = {
+            number: entry
+            for number, entry in {**self.told, **told}.items()
+            if number in self.were_running
+        }
+        return news
 
     def states(self, ids: Collection[int], *, running_too: bool = False) -> list[State]:
         """The states of these runs, or of those that run where none are named."""

@@ -36,6 +36,11 @@ class Lab(FastAPI):
     def openapi(self) -> dict[str, Any]:
         # parameters are checked against it: the first requests of fifty pages would each make it
         with self.state.documenting:
+            if self.openapi_schema is None:
+                document = super().openapi()
+                schemes = document["components"].setdefault("securitySchemes", {})
+                schemes["token"] = {"type": "http", "scheme": "bearer"}
+                document["security"] = [{"token": []}]
             return super().openapi()
 
     def build_middleware_stack(self) -> ASGIApp:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -116,6 +117,25 @@ def test_pages_of_others_may_change_nothing(
     answer = client.request(method, path, json=RUN, headers=headers)
     assert refusal(answer, 403) == "a page of another origin may not change anything here"
     assert client.get(f"{API}/runs").json()["total"] == before
+
+
+HOSTS = (["127.0.0.1"], ["evil.example"], ["127.0.0.1", "evil.example"], ["127.0.0.1"] * 2, [])
+ORIGINS = (None, "http://127.0.0.1", "http://evil.example", "null")
+SITES = (None, "same-origin", "none", "same-site", "cross-site")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_hosts_origins_and_fetch_metadata_hold_together(client: TestClient, method: str) -> None:
+    for hosts, origin, site in itertools.product(HOSTS, ORIGINS, SITES):
+        headers = [("Host", host) for host in hosts] or [("Host", "")]
+        headers += [("Origin", origin)] if origin else []
+        headers += [("Sec-Fetch-Site", site)] if site else []
+        from_us = site in ("same-origin", "none") or origin == "http://127.0.0.1"
+        from_a_program = site is None and origin is None
+        is_let_in = hosts == ["127.0.0.1"] and (method == "GET" or from_us or from_a_program)
+        path = f"{API}/runs" if method == "GET" else f"{API}/runs/4711/cancel"
+        status = client.request(method, path, headers=headers).status_code
+        assert (status != 403) == is_let_in, (hosts, origin, site, status)
 
 
 def test_no_answer_lets_pages_of_others_read_it(client: TestClient) -> None:

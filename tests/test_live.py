@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from app import labels, queue
-from app.live import LOOK_SECONDS, Live
+from app.live import LOOK_SECONDS, PROGRESS_SECONDS, Live
 from app.models import Asked, Status
 from trainer.store.database import connect, writing
 
@@ -177,6 +177,7 @@ def test_a_slow_page_gets_only_the_newest_state(lab: Lab) -> None:
         for step in range(1, 6):
             act(lab, queue.report, claim, step=step)
             await asyncio.sleep(LOOK_SECONDS * 1.5)
+        await asyncio.sleep(PROGRESS_SECONDS + LOOK_SECONDS)
         assert (await anext(news)).facts["step"] == 5
         await news.aclose()
 
@@ -243,3 +244,22 @@ def test_a_page_that_goes_away_is_forgotten(lab: Lab) -> None:
             assert next(news)["id"] == run_id
             assert len(live.followers) == 1
         wait_for(lambda: not live.followers, 10)
+
+
+def test_mere_progress_is_told_now_and_then_and_everything_else_at_once(lab: Lab) -> None:
+    run_id = lab.add(tiny_config())
+    claim = lab.claim(run_id)
+    live = Live(lab.engine)
+    assert [state.facts["step"] for state in live.changed()] == [0]
+    told = []
+    for step in range(1, 9):
+        act(lab, queue.report, claim, step=step)
+        told += live.changed()
+        time.sleep(PROGRESS_SECONDS / 4)
+    assert 1 <= len(told) <= 3
+    act(lab, queue.report, claim, step=9)
+    act(lab, queue.ask, run_id, Asked.PAUSE)
+    assert [state.facts["asked"] for state in live.changed()] == ["pause"]
+    act(lab, queue.conclude, claim, Status.PAUSED)
+    assert [state.facts["status"] for state in live.changed()] == ["paused"]
+    assert live.told == {}

@@ -61,7 +61,7 @@ def test_no_secret_is_in_a_log_a_page_an_export_or_the_list_of_processes(tmp_pat
                 seen.append(" ".join(process.cmdline()))
                 if process.pid != server.pid:
                     seen.append(str(process.environ()))
-            seen.append(command(environment, "token", "list", "--json"))
+            seen.append(command(environment, "token", "--json"))
             seen.append(command(environment, "audit", "--json"))
             seen.append(command(environment, "doctor"))
     finally:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC = ("/healthz", "/login", "/static")
 """All that is answered to somebody unknown; and what lies below."""
+CHANGE_NOTHING = ("/runs/new/check", "/api/v1/check")
+"""What is sent as a change would be, but only asked: nothing to write down."""
 OWNERS = ("/api/v1/tokens", "/api/v1/audit", "/settings/tokens", "/settings/audit")
 """All that only an owner may see; and what lies below."""
 EDITORS = ("/runs/new",)
@@ -143,7 +145,8 @@ class Admission:
 
     def with_audit(self, request: Request, identity: Identity | None, send: Send) -> Send:
         """Write down each change, and each that was not allowed, before its answer is begun."""
-        if request.method in SAFE or identity is None:
+        is_asked_only = request.method in SAFE or request.scope["path"] in CHANGE_NOTHING
+        if is_asked_only or identity is None:
             return send
 
         async def sending(message: Message) -> None:

@@ -18,7 +18,7 @@ from app.commands.console import (
 from app.settings import Settings
 from trainer.part import Refused
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke tokens.")
+app = typer.Typer(help="List, make and revoke tokens.")
 
 Name = Annotated[str, typer.Argument(help="Who uses it.")]
 
@@ -44,9 +44,11 @@ def make(
     say(secret)
 
 
-@app.command("list")
-def list_(as_json: Json = False) -> None:
-    """List the tokens that are good, and when each was last used."""
+@app.callback(invoke_without_command=True)
+def show(context: typer.Context, as_json: Json = False) -> None:
+    """List who has a token, and when it was last used; or, with a command, make or revoke one."""
+    if context.invoked_subcommand is not None:
+        return
     from app.access import tokens
 
     with reading_lab(Settings()) as connection:
