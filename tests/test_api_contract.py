@@ -19,7 +19,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from server import API, listening
 
-EXAMPLES = 15
+EXAMPLES = {GenerationMode.POSITIVE: 20, GenerationMode.NEGATIVE: 8}
+"""Of each operation. Requests that are wrong on purpose take a while to think of."""
 OWNERS = "a-token-of-the-owner-for-tests"
 OWNER = {"Authorization": f"Bearer {OWNERS}"}
 CHECKS = [
@@ -29,7 +30,6 @@ CHECKS = [
     status_code_conformance,
 ]
 MADE_UP = settings(
-    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
     database=None,
@@ -67,7 +67,7 @@ def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[
     wrong: list[str] = []
     sent = 0
 
-    @MADE_UP
+    @settings(MADE_UP, max_examples=EXAMPLES[mode])
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: Case) -> None:
         nonlocal sent
@@ -95,7 +95,7 @@ def test_whatever_the_owner_sends_is_answered_as_documented(
         count += sent
         wrong += bad[:2]
     assert wrong == []
-    assert count > 500
+    assert count > 300
 
 
 def test_whatever_a_stranger_sends_is_refused_alike(
@@ -106,7 +106,7 @@ def test_whatever_a_stranger_sends_is_refused_alike(
         if operation.path == "/healthz":
             continue
 
-        @MADE_UP
+        @settings(MADE_UP, max_examples=EXAMPLES[GenerationMode.POSITIVE])
         @given(case=operation.as_strategy())
         def send(case: Case) -> None:
             answer = case.call()

@@ -7,6 +7,7 @@ import pytest
 from faults import database, disks
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_full_disk_pauses_a_run_that_then_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     shown = disks.a_full_disk_needs_no_repair(tmp_path, seed=1, ways=("database",))
@@ -15,6 +16,7 @@ def test_a_full_disk_pauses_a_run_that_then_ends_as_if_nothing_had_been(tmp_path
     assert shown.holds, shown
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_locked_database_is_told_and_forgotten(tmp_path: Path) -> None:
     shown = database.a_locked_database_gives_a_503(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from faults import ends
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_everything_that_goes_wrong_ends_by_its_name_and_the_next_run_starts(
     tmp_path: Path,

@@ -8,6 +8,7 @@ from faults import sharing
 from faults.sharing import broken_histories
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_of_runs_whose_workers_and_server_are_killed_none_is_lost_or_doubled(
     tmp_path: Path,
@@ -16,6 +17,7 @@ def test_of_runs_whose_workers_and_server_are_killed_none_is_lost_or_doubled(
         assert shown.holds, shown
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_frozen_worker_that_wakes_up_can_write_nothing_and_ends(tmp_path: Path) -> None:
     shown = sharing.frozen_workers_do_no_damage(tmp_path, seed=1, takeovers=1)
