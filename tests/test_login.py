@@ -188,12 +188,13 @@ def test_a_browser_stays_logged_in_when_the_server_starts_anew(lab: Lab) -> None
 def test_after_ten_wrong_tries_an_address_must_wait(
     lab: Lab, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = made(lab)
-    log_in(client, token)
+    log_in(client, made(lab))
     for _ in range(tries.MOST):
         assert log_in(client, "wrong").status_code == 401
-    answer = log_in(client, token)
+    noted = len(lines(lab))
+    answer = log_in(client, "wrong")
     assert answer.status_code == 429
+    assert len(lines(lab)) == noted, "nobody fills the log by trying on"
     assert 0 < int(answer.headers["retry-after"]) <= tries.WINDOW_SECONDS + 1
     assert "try again in" in answer.text
     assert client.get(f"{API}/me").status_code == 200, "who is in stays in"
@@ -202,7 +203,22 @@ def test_after_ten_wrong_tries_an_address_must_wait(
     assert "try again in" in refusal(client.get(f"{API}/me", headers=headers), 429)
     now = tries.time.monotonic()
     monkeypatch.setattr(tries.time, "monotonic", lambda: now + tries.WINDOW_SECONDS + 1)
-    assert log_in(client, token).status_code == 303
+    assert log_in(client, "wrong").status_code == 401
+
+
+def test_a_script_with_an_old_token_locks_nobody_out(lab: Lab) -> None:
+    settings = lab.settings.model_copy(update={"token": SecretStr(CANARY)})
+    token = made(lab)
+    with client_of(settings) as client:
+        for _ in range(tries.MOST + 1):
+            client.get(f"{API}/me", headers=bearer("tl_" + "x" * 43))
+        assert client.get(f"{API}/me", headers=bearer(token)).status_code == 200
+        assert log_in(client, token).status_code == 303
+        client.cookies.clear()
+        # this one somebody thought up, so it could be guessed
+        assert client.get(f"{API}/me", headers=bearer(CANARY)).status_code == 429
+        assert log_in(client, CANARY).status_code == 429
+        assert log_in(client, "tl_" + "y" * 43).status_code == 429
 
 
 def test_wrong_headers_count_as_tries(lab: Lab, client: TestClient) -> None:

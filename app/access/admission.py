@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.access import audit
 from app.access.keys import Keys
 from app.access.roles import ANYBODY, Identity, Role, actor
-from app.access.tokens import Kind
+from app.access.tokens import Kind, is_beyond_guessing
 from app.access.tries import Tries
 from app.problems import Show, on_database, problem, shown_to, wants_a_page
 from app.settings import Settings
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC = ("/healthz", "/login", "/static")
 """All that is answered to somebody unknown; and what lies below."""
-CHANGE_NOTHING = ("/runs/new/check", "/api/v1/check")
-"""What is sent as a change would be, but only asked: nothing to write down."""
+NOT_NOTED = ("/runs/new/check", "/api/v1/check", "/login")
+"""What is sent as a change would be and only asks; and the login, which writes its own line."""
 OWNERS = ("/api/v1/tokens", "/api/v1/audit", "/settings/tokens", "/settings/audit")
 """All that only an owner may see; and what lies below."""
 EDITORS = ("/runs/new",)
@@ -92,14 +92,11 @@ class Admission:
                 scope, receive, send
             )
             return
-        refusal = None if needed is None else self.refusal(request, identity, needed, wait)
         send = self.with_audit(request, identity, send)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
         mark = actor.set(identity or NOBODY)
         try:
-            await self.app(scope, receive, send)
+            refusal = None if needed is None else self.refusal(request, identity, needed, wait)
+            await (refusal or self.app)(scope, receive, send)
         finally:
             actor.reset(mark)
         if identity is not None:
@@ -108,14 +105,18 @@ class Admission:
     # -- who it is --------------------------------------------------------------------------
 
     async def identify(self, request: Request, wait: int) -> Identity | None:
-        """Who sends this; None for somebody unknown. Tokens are not tried while one must wait."""
+        """Who sends this; None for somebody unknown.
+
+        While an address must wait, only tokens are tried that nobody could guess: somebody's old
+        script must not lock everybody out.
+        """
         if self.settings.access == "off":
             return ANYBODY
         bearer = bearer_of(request.headers)
         if bearer is None:
             secret = request.cookies.get(cookie_name(self.settings), "")
             return await self.keys.identify(secret, [Kind.BROWSER]) if secret else None
-        if wait:
+        if wait and not is_beyond_guessing(bearer):
             return None
         found = await self.keys.identify(bearer, [Kind.PROGRAM])
         if found is None:
@@ -145,8 +146,8 @@ class Admission:
 
     def with_audit(self, request: Request, identity: Identity | None, send: Send) -> Send:
         """Write down each change, and each that was not allowed, before its answer is begun."""
-        is_asked_only = request.method in SAFE or request.scope["path"] in CHANGE_NOTHING
-        if is_asked_only or identity is None:
+        is_noted = request.method not in SAFE and request.scope["path"] not in NOT_NOTED
+        if identity is None or not is_noted:
             return send
 
         async def sending(message: Message) -> None:

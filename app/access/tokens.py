@@ -20,7 +20,7 @@ from app.models import tokens
 from trainer.part import Refused
 from trainer.store.database_clock import database_now
 
-PREFIX = "tl_"
+PREFIX, LENGTH = "tl_", 46
 """So that a secret that leaked is recognised by whatever looks for such."""
 FROM_ENVIRONMENT = "TRICKLAB_TOKEN"
 OWNER = "owner"
@@ -46,6 +46,11 @@ class Kind(StrEnum):
 def hash_of(secret: str) -> str:
     """What is stored of a secret. A plain hash will do: there is nothing to guess in 256 bits."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_beyond_guessing(secret: str) -> bool:
+    """Whether it looks like one made here: of those nobody finds one by trying."""
+    return secret.startswith(PREFIX) and len(secret) == LENGTH
 
 
 # -- made -----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ USED_UP = (
 )
 UNKNOWN = "No token is like that, or it was revoked."
 
-Found = Callable[[Connection], Row[Any] | None]
+Find = Callable[[Connection, str], Row[Any] | None]
 Wanted = Annotated[str, Query(alias="next", max_length=2000)]
 
 
@@ -42,7 +42,7 @@ def page(
     if not code:
         return form(request, wanted)
     with writing(engine) as connection:
-        return log_in(request, connection, lambda c: tokens.use_once(c, code), wanted, USED_UP)
+        return log_in(request, connection, code, tokens.use_once, wanted, USED_UP)
 
 
 @router.post("/login")
@@ -52,14 +52,11 @@ def submit(
     token: Annotated[str, Form(max_length=500)] = "",
     wanted: Annotated[str, Form(alias="next", max_length=2000)] = "",
 ) -> Response:
-    hashed = tokens.hash_of(token.strip())
-    return log_in(
-        request,
-        connection,
-        lambda c: tokens.find(c, hashed, tokens.Kind.PROGRAM),
-        wanted,
-        UNKNOWN,
-    )
+    return log_in(request, connection, token.strip(), of_program, wanted, UNKNOWN)
+
+
+def of_program(connection: Connection, secret: str) -> Row[Any] | None:
+    return tokens.find(connection, tokens.hash_of(secret), tokens.Kind.PROGRAM)
 
 
 @router.post("/logout")
@@ -75,16 +72,20 @@ def log_out(request: Request, connection: Writing) -> Response:
 
 
 def log_in(
-    request: Request, connection: Connection, find: Found, wanted: str, otherwise: str
+    request: Request, connection: Connection, secret: str, find: Find, wanted: str, otherwise: str
 ) -> Response:
-    """Give the browser a token of its own, when there is one to make it from."""
+    """Give the browser a token of its own, when there is one to make it from.
+
+    While an address must wait, only secrets are tried that nobody could guess.
+    """
     tries: Tries = request.app.state.tries
     client = client_address(request)
     wait = tries.wait_seconds(client)
-    if wait:
+    may_try = not wait or tokens.is_beyond_guessing(secret)
+    found = find(connection, secret) if may_try else None
+    if wait and found is None:
         words = f"Too many wrong tokens from this address; try again in {wait} seconds."
         return form(request, wanted, words, 429, {"Retry-After": str(wait)})
-    found = find(connection)
     audit.note(
         connection,
         who=found.name if found else "nobody",
