@@ -85,6 +85,7 @@ def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[
     return sent, wrong
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_whatever_the_owner_sends_is_answered_as_documented(
     operations: list[Any], mode: GenerationMode
@@ -98,6 +99,7 @@ def test_whatever_the_owner_sends_is_answered_as_documented(
     assert count > 300
 
 
+@pytest.mark.timeout(600)
 def test_whatever_a_stranger_sends_is_refused_alike(
     client: httpx2.Client, operations: list[Any]
 ) -> None:

@@ -287,7 +287,10 @@ def diverged(served: Served) -> str:
 
 @pytest.fixture
 def waiting(served: Served) -> Iterator[list[int]]:
-    """Three runs that wait for a device nobody has."""
+    """Three runs that wait for a device nobody has.
+
+    To be asked for before the window, which is then closed before they are deleted.
+    """
     sent = [{"name": f"waits {n}", "config": {"device": f"cuda:{n}"}} for n in range(3)]
     ids = [served.client.post("/api/v1/runs", json=each).json()["id"] for each in sent]
     yield ids
@@ -303,7 +306,7 @@ def rows(page: Page) -> list[int]:
     return numbers
 
 
-def test_runs_are_moved_without_losing_ones_place(window: Window, waiting: list[int]) -> None:
+def test_runs_are_moved_without_losing_ones_place(waiting: list[int], window: Window) -> None:
     first, second, third = waiting
     page = window.open("/queue")
     page.evaluate("window.isTheSame = true")
@@ -323,7 +326,7 @@ def test_runs_are_moved_without_losing_ones_place(window: Window, waiting: list[
 
 
 def test_what_is_typed_survives_what_happens_meanwhile(
-    window: Window, served: Served, waiting: list[int]
+    waiting: list[int], window: Window, served: Served
 ) -> None:
     page = window.open("/queue")
     page.click("#pause-menu summary")
@@ -364,7 +367,7 @@ def test_menus_open_and_close_by_keyboard(window: Window) -> None:
 
 
 def test_the_timeline_grows_while_it_is_looked_at(
-    window: Window, served: Served, waiting: list[int]
+    waiting: list[int], window: Window, served: Served
 ) -> None:
     page = window.open(f"/runs/{waiting[0]}/timeline")
     expect(page.locator(".timeline li")).to_have_count(1)

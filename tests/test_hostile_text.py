@@ -128,6 +128,7 @@ def addresses() -> list[str]:
     return [*PAGES, *runs, *others, f"/compare?runs={compared}", "/compare?runs=1,2,3"]
 
 
+@pytest.mark.timeout(600)
 def test_no_page_does_what_a_text_on_it_says(client: httpx2.Client, browser: Browser) -> None:
     page = browser.new_page()
     wrong: list[str] = []

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from lab import Lab, tiny_config
 from server import API, client_at, free_port, is_up, wait_for
 
@@ -21,6 +22,7 @@ ANSWERS = (
 )
 
 
+@pytest.mark.timeout(600)
 def test_no_secret_is_in_a_log_a_page_an_export_or_the_list_of_processes(tmp_path: Path) -> None:
     lab = Lab.at(tmp_path / "lab", access="token", lease_seconds=2.0)
     lab.forget_worker()
