@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # the first that fits is taken; one of your own: make demo PYTHON=/opt/python/bin/python3
 PYTHON ?= python3.13 python3.12 python3.11 python3
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -313,7 +313,7 @@ def test_make_installs_again_only_when_the_project_file_changed(fresh_clone: Pat
 def test_make_test_installs_and_checks_everything(fresh_clone: Path) -> None:
     planned = make("-n", "test", folder=fresh_clone)
     assert planned.returncode == 0, planned.stderr
-    steps = ["[dev,postgres]", "ruff check", "ruff format --check", "bin/mypy", "pytest -q -n 4"]
+    steps = ["[dev,postgres]", "ruff check", "ruff format --check", "bin/mypy", "pytest -q -n 3"]
     places = [planned.stdout.index(step) for step in steps]
     assert places == sorted(places)
     assert "playwright install" not in planned.stdout
