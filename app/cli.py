@@ -17,7 +17,7 @@ from rich.text import Text
 
 from app import commands
 from app.commands.console import Json, Run, out, print_json, with_flags
-from app.missing import RunMissing
+from app.missing import NotThere
 from app.settings import Settings
 from trainer.part import Refused
 
@@ -296,7 +296,7 @@ def main() -> None:
     """The entry point: refusals and bad configs are told in a line each, not as a traceback."""
     try:
         app()
-    except (Refused, RunMissing) as refusal:
+    except (Refused, NotThere) as refusal:
         complaints = [str(refusal)]
     except ValidationError as invalid:
         complaints = [

@@ -356,3 +356,27 @@ def test_the_sample_comparison_is_queued_once(tmp_path: Path) -> None:
     rows: list[Any] = [lab.run(run_id) for run_id in (1, 2, 3, 4)]
     assert [row.recipe for row in rows] == list(SAMPLE_COMPARISON)
     assert all(row.note == RECIPES[row.recipe].purpose for row in rows)
+
+
+# -- who may come in ------------------------------------------------------------------------
+
+
+def test_tokens_are_made_listed_and_revoked(tricklab: CommandLine) -> None:
+    made = tricklab("token", "make", "ann", "--role", "viewer").out.strip()
+    assert made.startswith("tl_")
+    listed = tricklab("token", "--json").out
+    assert '"ann"' in listed
+    assert made not in listed
+    assert "ann has no token any more" in tricklab("token", "revoke", "ann").out
+    assert tricklab.refused("token", "revoke", "ann") == ["there is no token 'ann'"]
+    assert tricklab.refused("token", "revoke", "7")[0].startswith("there is no token 7")
+    (line,) = tricklab.refused("token", "make", "ann", "--role", "king")
+    assert line == "there is no role 'king'; there are viewer, editor, owner"
+    (line,) = tricklab.refused("token", "make", "a b")
+    assert line.startswith("'a b' cannot name a token")
+
+
+def test_an_address_that_logs_in_is_printed_for_the_port(tricklab: CommandLine) -> None:
+    said = tricklab("login", "--port", "9000").out.strip()
+    assert said.startswith("http://127.0.0.1:9000/login?code=tl_")
+    assert tricklab("audit", "--json").out.strip() == "[]"
