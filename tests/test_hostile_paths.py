@@ -86,16 +86,13 @@ def status_of(answer: bytes) -> int:
 def test_no_way_up_leads_to_a_file(client: httpx2.Client, lab: Lab, folder: str) -> None:
     outside = str(lab.settings.folder / "canary.txt").lstrip("/")
     for way in WAYS:
-        for up in range(5):
+        for up in range(5) if folder == "/" else (0, 3):
             for file in ("canary.txt", outside, "etc/passwd"):
                 target = folder + way.format("../" * up + file)
                 answer = sent_back(client, target.replace(" ", "%20"))
                 assert status_of(answer) < 500, target
                 assert CANARY.encode() not in answer, target
                 assert b"root:x:" not in answer, target
-        if folder != "/":
-            # the deeper ways differ in nothing but the folder
-            break
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Admission: asks everybody who they are before anything of the application runs."""
 
 import logging
+from functools import partial
 from urllib.parse import quote, urlencode
 
 from anyio import CapacityLimiter, to_thread
@@ -153,25 +154,26 @@ class Admission:
         async def sending(message: Message) -> None:
             # nothing was changed by what failed inside, and the database may be why
             if message["type"] == "http.response.start" and message["status"] < 500:
-                line = {
-                    "who": identity.name,
-                    "role": str(identity.role),
-                    "address": client_address(request),
-                    "method": request.method,
-                    "path": request.scope["path"],
-                    "status": message["status"],
-                }
+                line = partial(
+                    audit.note,
+                    who=identity.name,
+                    role=identity.role,
+                    address=client_address(request),
+                    method=request.method,
+                    path=request.scope["path"],
+                    status=message["status"],
+                )
                 await to_thread.run_sync(self.write, line, limiter=self.writers)
             await send(message)
 
         return sending
 
-    def write(self, line: dict[str, object]) -> None:
+    def write(self, line: "partial[None]") -> None:
         try:
             with writing(self.engine) as connection:
-                audit.note(connection, **line)  # type: ignore[arg-type]
+                line(connection)
         except SQLAlchemyError as error:
-            log.error("not written to the audit log: %s: %s", line, error)
+            log.error("not written to the audit log: %s: %s", line.keywords, error)
 
 
 NOBODY = Identity("nobody", Role.VIEWER)
