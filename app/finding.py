@@ -1,5 +1,6 @@
 """Finding: a run by its number or name, or RunMissing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -23,3 +24,13 @@ def find(connection: Connection, reference: str) -> int:
     if run_id is None:
         raise RunMissing(reference)
     return int(run_id)
+
+
+def attempts_of(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+    """How often each of these runs was begun. Raises RunMissing for the first not there."""
+    rows = connection.execute(select(runs.c.id, runs.c.attempt).where(runs.c.id.in_(ids)))
+    attempts = {row.id: row.attempt for row in rows}
+    for run_id in ids:
+        if run_id not in attempts:
+            raise RunMissing(run_id)
+    return attempts

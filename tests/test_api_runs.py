@@ -154,7 +154,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             if score is not None:
                 points = Points(np.array([1]), np.array([score]), np.array([0.0]))
                 for name in ("val_accuracy", "val_loss"):
-                    Writer(run_id).append(connection, SeriesKey(name), points)
+                    Writer(run_id).append(connection, {SeriesKey(name): points})
     with client_of(lab.settings) as client:
         yield client
 

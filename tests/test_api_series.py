@@ -1,5 +1,6 @@
 """/api/v1/runs/…/series and /curves: exact points, and curves as charts want them."""
 
+import base64
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def write(lab: Lab, run_id: int, series: dict[SeriesKey, Sequence[float]]) -> No
         writer = Writer(run_id)
         for key, values in series.items():
             steps = 3 * np.arange(1, len(values) + 1)
-            writer.append(connection, key, Points(steps, np.array(values), steps / 7 + 1e9))
+            writer.append(connection, {key: Points(steps, np.array(values), steps / 7 + 1e9)})
 
 
 def noise() -> list[float]:
@@ -180,7 +181,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_extremes_ends_and_gaps(world: Wor
 
 def test_smoothing_is_over_every_point_not_over_those_sent(world: World) -> None:
     [curve] = world.get(
-        "/curves", shapes.Curves, runs=world.written, names="noise", points=100, smoothing=0.98
+        "/curves", shapes.Curves, runs=world.written, names="noise", points=400, smoothing=0.98
     )["curves"]
     whole = smooth(np.array(noise()), 0.98)
     assert bits(curve["smoothed"]) == bits([whole[step // 3 - 1] for step in curve["steps"]])
@@ -198,6 +199,80 @@ def test_many_curves_get_fewer_points_each(world: World, monkeypatch: pytest.Mon
     curves = world.get("/curves", shapes.Curves, runs=world.written, points=20_000)["curves"]
     assert len(curves) == 2
     assert max(len(one["steps"]) for one in curves) < 220
+
+
+def unpacked(column: Any) -> np.ndarray[Any, Any]:
+    return np.frombuffer(base64.b64decode(column["bdata"]), f"<{column['dtype']}")
+
+
+def test_packed_columns_are_the_same_numbers_in_fewer_bytes(world: World) -> None:
+    asked = {"runs": world.written, "names": "noise,odd", "points": 1000, "smoothing": 0.9}
+    text, packed = (
+        world.get("/curves", shapes.Curves, **asked, packed=flag)["curves"]
+        for flag in (False, True)
+    )
+    for one, other in zip(text, packed, strict=True):
+        assert unpacked(other["steps"]).tolist() == one["steps"]
+        for name in ("values", "times"):
+            assert bits(unpacked(other[name]).tolist()) == bits(one[name])
+        smoothed = [float(value) for value in one["smoothed"]]
+        with np.errstate(over="ignore"):
+            assert np.array_equal(unpacked(other["smoothed"]), np.float32(smoothed), equal_nan=True)
+    assert [one["steps"]["dtype"] for one in packed] == ["i4", "i4"]
+
+
+def test_only_steps_of_a_zoom_are_sent_and_all_of_them(world: World) -> None:
+    [curve] = world.get(
+        "/curves", shapes.Curves, runs=world.written, names="noise", first=3000, last=6000
+    )["curves"]
+    assert curve["steps"] == list(range(2997, 6004, 3))
+    assert curve["points"] == LONG
+
+
+def test_a_cursor_brings_what_is_new_and_nothing_else(world: World) -> None:
+    run_id = world.lab.add(tiny_config())
+    writer, key, values = Writer(run_id), SeriesKey("loss"), np.linspace(1, 0, 500)
+    asked: dict[str, Any] = {"runs": run_id, "smoothing": 0.9}
+
+    def add(first: int, end: int) -> None:
+        steps = np.arange(first + 1, end + 1)
+        with writing(world.lab.engine) as connection:
+            writer.append(connection, {key: Points(steps, values[first:end], steps / 7 + 1e9)})
+
+    add(0, 300)
+    before = world.get("/curves", shapes.Curves, **asked)
+    assert [one["appended"] for one in before["curves"]] == [False]
+    add(300, 450)
+    asked["cursor"] = before["cursor"]
+    after = world.get("/curves", shapes.Curves, **asked)
+    [new] = after["curves"]
+    assert (new["appended"], new["points"]) == (True, 450)
+    assert new["steps"] == list(range(301, 451))
+    joined = before["curves"][0]["smoothed"] + new["smoothed"]
+    np.testing.assert_allclose(joined, smooth(values[:450], 0.9), atol=1e-7)
+    asked["cursor"] = after["cursor"]
+    [nothing] = world.get("/curves", shapes.Curves, **asked)["curves"]
+    assert (nothing["appended"], nothing["steps"], nothing["smoothed"]) == (True, [], [])
+
+
+def test_a_cursor_is_of_no_use_when_there_is_too_much_or_the_run_began_anew(world: World) -> None:
+    run_id = world.lab.add(tiny_config())
+    write(world.lab, run_id, {SeriesKey("loss"): [0.5] * 10})
+    cursor = world.get("/curves", shapes.Curves, runs=run_id)["cursor"]
+    series, attempt, points = cursor.split(".")
+    for changed in (f"{series}.{int(attempt) + 1}.{points}", f"{series}.{attempt}.11", "1.1.1", ""):
+        [curve] = world.get("/curves", shapes.Curves, runs=run_id, cursor=changed)["curves"]
+        assert (curve["appended"], len(curve["steps"])) == (False, 10)
+    [curve] = world.get(
+        "/curves", shapes.Curves, runs=run_id, cursor=f"{series}.{attempt}.2", points=5
+    )["curves"]
+    assert curve["appended"] is False
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "1.2", "1.2.3.4", "1.2.3_", "1.2.3;", "1.-2.3"])
+def test_a_cursor_that_is_none_is_refused(world: World, cursor: str) -> None:
+    answer = world.client.get(f"{API}/curves", params={"runs": world.trained, "cursor": cursor})
+    assert "cursor" in refusal(answer, 422)
 
 
 def test_a_run_that_is_not_there_is_no_silent_gap(world: World) -> None:

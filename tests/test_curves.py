@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from lab import Lab, tiny_config
 from numpy.typing import NDArray
 
+from trainer.store.curve_reader import read_curves
 from trainer.store.curves import gaps, smooth, thinned
 from trainer.store.database import reading, writing
 from trainer.store.packing import Points
-from trainer.store.reader import find_series, read_curve
+from trainer.store.reader import find_series
 from trainer.store.writer import SeriesKey, Writer
 
 Floats = NDArray[np.float64]
@@ -143,7 +144,7 @@ def test_nothing_but_nan_keeps_its_ends() -> None:
 
 def test_gaps_are_first_and_last_of_each_stretch() -> None:
     nan = math.nan
-    found = gaps(np.array([nan, 1.0, nan, nan, nan, 2.0, math.inf]))
+    found = gaps(np.isfinite([nan, 1.0, nan, nan, nan, 2.0, math.inf]))
     assert sorted(found.tolist()) == [0, 0, 2, 4, 6, 6]
 
 
@@ -155,11 +156,11 @@ def test_a_curve_is_smoothed_before_points_are_left_out(tmp_path: Path) -> None:
     run_id = lab.add(tiny_config())
     points = series(np.random.default_rng(0).random(10_000))
     with writing(lab.engine) as connection:
-        Writer(run_id).append(connection, SeriesKey("train_loss"), points)
+        Writer(run_id).append(connection, {SeriesKey("train_loss"): points})
         row = find_series(connection, run_id, "train_loss")
         assert row is not None
     with reading(lab.engine) as connection:
-        curve = read_curve(connection, row.id, 200, 0.9)
+        curve = read_curves(connection, [row], 200, 0.9)[0]
     whole = smooth(points.values, 0.9)
     assert len(curve.points) <= 204
     assert curve.smoothed.tolist() == whole[curve.points.steps - 1].tolist()

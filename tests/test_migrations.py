@@ -127,7 +127,7 @@ def filled(folder: Path) -> Lab:
     assert log.timer is None
     with writing(lab.engine) as connection:
         writer = Writer(claim.run_id)
-        writer.append(connection, SeriesKey("loss"), points_of([0.5, 0.25, math.nan]))
+        writer.append(connection, {SeriesKey("loss"): points_of([0.5, 0.25, math.nan])})
         writer.add_layer_outputs(connection, [quantised(Place("a", 0), 0, torch.rand(2, 2))])
         writer.add_checkpoint(connection, 1, "file", 1, "00")
         note_event(connection, claim.run_id, "noted", "person")

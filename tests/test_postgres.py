@@ -29,9 +29,10 @@ from app.run_view import RunQuery, list_runs
 from app.runlog import RunLog
 from app.settings import Settings
 from trainer.failures import Cause, Failure
+from trainer.store.curve_reader import read_curves
 from trainer.store.database import connect, metadata, reading, writing
 from trainer.store.database_clock import database_now
-from trainer.store.reader import find_series, list_layer_outputs, read_curve, read_log
+from trainer.store.reader import find_series, list_layer_outputs, read_log
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 OWNER = "postgres"
@@ -175,7 +176,7 @@ def test_a_run_is_trained_and_its_curve_read_back_with_what_is_undefined(lab: La
         assert row is not None
         assert math.isnan(row.last)
         assert row.nonfinite == int((~np.isfinite(values)).sum())
-        curve = read_curve(connection, row.id, 10, 0.5)
+        curve = read_curves(connection, [row], 10, 0.5)[0]
         assert curve.points.steps[-1] == 40
         assert list_layer_outputs(connection, run_id)
         assert [view["id"] for view in list_runs(connection, RunQuery(sort="val_loss"))] == [run_id]

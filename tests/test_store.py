@@ -23,6 +23,7 @@ from trainer.clock import Clock
 from trainer.probe import Place, quantised
 from trainer.recorder import Recorder
 from trainer.store.database import finite, reading, writing
+from trainer.store.growing import CHUNK
 from trainer.store.packing import NO_POINTS, Points, pack, unpack
 from trainer.store.reader import (
     find_series,
@@ -32,7 +33,7 @@ from trainer.store.reader import (
     read_points,
 )
 from trainer.store.tables import series_chunks
-from trainer.store.writer import CHUNK, SeriesKey, Writer
+from trainer.store.writer import SeriesKey, Writer
 
 LOSS = SeriesKey("train_loss")
 STRANGE = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e300, -1e300, 5e-324, 0.1, 16777217.0]
@@ -79,7 +80,7 @@ def test_values_that_need_double_precision_keep_it() -> None:
 
 
 def test_a_chunk_from_a_newer_version_is_not_misread() -> None:
-    newer = b"\x02" + pack(points_of([1.0]))[1:]
+    newer = b"\x09" + pack(points_of([1.0]))[1:]
     with pytest.raises(AssertionError, match="from a newer Tricklab"):
         unpack(newer)
 
@@ -107,7 +108,7 @@ def write(lab: Lab, *blocks: Points, key: SeriesKey = LOSS, writer: Writer | Non
     writer = writer or Writer(1)
     for block in blocks:
         with writing(lab.engine) as connection:
-            writer.append(connection, key, block)
+            writer.append(connection, {key: block})
     return writer
 
 
@@ -127,7 +128,7 @@ def summary(lab: Lab, key: SeriesKey = LOSS) -> dict[str, Any]:
 
 def chunk_sizes(engine: Engine) -> list[int]:
     with reading(engine) as connection:
-        query = select(series_chunks.c.points).order_by(series_chunks.c.number)
+        query = select(series_chunks.c.points).filter_by(level=0).order_by(series_chunks.c.number)
         return list(connection.execute(query).scalars())
 
 

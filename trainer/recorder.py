@@ -92,7 +92,7 @@ class Recorder:
         """Take values that are in host memory already; at most one of a series per step."""
         steps, times = np.asarray([step]), np.asarray([time.time()])
         points = {key: Points(steps, np.asarray([value]), times) for key, value in values.items()}
-        self.write(lambda connection, writer: append(connection, writer, points))
+        self.write(lambda connection, writer: writer.append(connection, points))
 
     def turn(self, step: int, train_seconds: float) -> None:
         """End the block when its time has come. Called at every step.
@@ -116,7 +116,7 @@ class Recorder:
         if self.stop_when_diverged:
             columns, diverged = self.cut_where_diverged(columns)
         self.step, self.train_seconds = diverged.step if diverged else step, train_seconds
-        self.write(lambda connection, writer: append(connection, writer, columns))
+        self.write(lambda connection, writer: writer.append(connection, columns))
         self.block_ends = time.perf_counter() + BLOCK_SECONDS
         if diverged:
             raise diverged
@@ -231,8 +231,3 @@ class Recorder:
             return
         self.goes_on = False
         self.closed_at = time.monotonic()
-
-
-def append(connection: Connection, writer: Writer, columns: Mapping[SeriesKey, Points]) -> None:
-    for key, points in columns.items():
-        writer.append(connection, key, points)

@@ -7,7 +7,19 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 
-from app.api import access, catalogue, curves, layers, live, queue, runs, steering, storage, workers
+from app.api import (
+    access,
+    catalogue,
+    curves,
+    layers,
+    live,
+    queue,
+    runs,
+    series,
+    steering,
+    storage,
+    workers,
+)
 from app.api.answers import BAD
 from app.problems import Invalid, clipped
 
@@ -48,7 +60,19 @@ def query_parameters(app: FastAPI) -> Mapping[str, frozenset[str]]:
 
 
 router = APIRouter(prefix="/api/v1", responses=BAD, dependencies=[Depends(must_be_known)])
-for module in (runs, steering, curves, layers, catalogue, queue, workers, storage, live, access):
+for module in (
+    runs,
+    steering,
+    series,
+    curves,
+    layers,
+    catalogue,
+    queue,
+    workers,
+    storage,
+    live,
+    access,
+):
     for route in module.router.routes:
         assert isinstance(route, APIRoute)
         assert route.operation_id

@@ -1,70 +1,33 @@
-"""/runs/…/series and /curves: what was measured, exact or as a chart wants it."""
+"""/curves: series of several runs as charts want them, or only what is new of them."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
-from sqlalchemy import Connection, Row
+from fastapi import APIRouter, Query, Response
+from sqlalchemy import Row
 
 from app.api import shapes
-from app.api.answers import MISSING, JsonResponse, RunList, column, numbers
-from app.connections import Reading, RunNumber
-from app.missing import missing
+from app.api.answers import MISSING, JsonResponse, RunList, numbers
+from app.api.columns import Encoded, packed, plain
+from app.api.curve_cursor import CURSOR, Cursor
+from app.connections import Reading
+from app.finding import attempts_of
 from app.names import Storable
-from app.run_view import runs_by_id, summary
-from trainer.store.packing import Points
-from trainer.store.reader import find_series, list_series, read_curve, read_points
+from app.run_view import summary
+from trainer.store.curve_reader import Curve, Steps, read_curves, read_newer
+from trainer.store.reader import choose_series
 
 router = APIRouter(tags=["series"])
 
 MOST_POINTS = 1_000_000
 """In one answer of several curves; beyond, each gets fewer."""
+LAST_STEP = 2**63 - 1
 
-Name = Annotated[str, Path(max_length=200), Storable]
 Layer = Annotated[str, Query(max_length=300, description="A layer's statistics instead."), Storable]
 Names = Annotated[
     str, Query(max_length=2000, description="Names of series, with commas between; all if empty.")
 ]
-
-
-@router.get(
-    "/runs/{run}/series",
-    operation_id="list_series",
-    response_model=shapes.SeriesList,
-    responses=MISSING,
-)
-def list_(
-    run_id: RunNumber,
-    connection: Reading,
-    layers: Annotated[bool, Query(description="Those of the layers instead.")] = False,
-) -> Response:
-    """The series of a run with their summaries."""
-    rows = list_series(connection, [run_id], layers=layers)
-    return JsonResponse({"series": [summary(row) for row in rows]})
-
-
-@router.get(
-    "/runs/{run}/series/{name}",
-    operation_id="read_series",
-    response_model=shapes.Points,
-    responses=MISSING,
-)
-def read(
-    run_id: RunNumber,
-    name: Name,
-    connection: Reading,
-    layer: Layer = "",
-    after: Annotated[int, Query(ge=-1, lt=2**63, description="Only later steps.")] = -1,
-    limit: Annotated[int, Query(ge=1, le=100_000)] = 100_000,
-) -> Response:
-    """Every point of a series, to the last bit. `next` is the `after` of the next answer."""
-    row = find_series(connection, run_id, name, layer)
-    if row is None:
-        there = list_series(connection, [run_id], layers=bool(layer))
-        raise missing("series", name, sorted({other.name for other in there}))
-    points = read_points(connection, row.id, after)
-    shown = points[:limit]
-    following = int(shown.steps[-1]) if len(points) > limit else None
-    return JsonResponse({**with_points(row, shown), "next": following})
+Step = Annotated[int, Query(ge=0, le=LAST_STEP, description="Only steps between these two.")]
 
 
 @router.get("/curves", operation_id="read_curves", response_model=shapes.Curves, responses=MISSING)
@@ -75,31 +38,55 @@ def curves(
     layer: Layer = "",
     points: Annotated[int, Query(ge=2, le=20_000, description="About how many at most.")] = 1500,
     smoothing: Annotated[float, Query(ge=0, lt=1, description="Share kept of the past.")] = 0,
+    first: Step = 0,
+    last: Step = LAST_STEP,
+    cursor: Annotated[
+        str,
+        Query(pattern=CURSOR, description="Of an earlier answer: only what is new since then."),
+    ] = "",
+    packed_: Annotated[
+        bool, Query(alias="packed", description="Columns as base64 of little-endian numbers.")
+    ] = False,
 ) -> Response:
-    """Series of several runs as charts want them: thinned, extremes kept, smoothed as a whole."""
+    """Series of several runs as charts want them: thinned, extremes kept, smoothed as a whole.
+
+    With a cursor a curve that went on has only its new points, and `appended` says so.
+    """
     run_ids = numbers(runs)
-    runs_by_id(connection, run_ids)
-    wanted = set(names.split(",")) if names else None
-    rows = [
-        row
-        for row in list_series(connection, run_ids, layers=bool(layer))
-        if row.layer == layer and (wanted is None or row.name in wanted)
-    ]
+    attempts = attempts_of(connection, run_ids)
+    rows = choose_series(connection, run_ids, names.split(",") if names else [], layer)
     most = min(points, max(2, MOST_POINTS // max(1, len(rows))))
-    return JsonResponse({"curves": [curve(connection, row, most, smoothing) for row in rows]})
+    steps = None if (first, last) == (0, LAST_STEP) else Steps(first, last)
+    # what is new can only be appended to a curve that reaches to the end
+    seen = Cursor.parsed(cursor if steps is None else "")
+    new = {row.id for row in rows if 0 <= seen.missing(row, attempts) <= most}
+    whole = [row for row in rows if row.id not in new]
+    read = read_curves(connection, whole, most, smoothing, steps)
+    found = {row.id: curve for row, curve in zip(whole, read, strict=True)}
+    found |= {
+        series_id: read_newer(connection, series_id, seen.place(series_id), smoothing)
+        for series_id in new
+    }
+    encode = packed if packed_ else plain
+    return JsonResponse(
+        {
+            "curves": [
+                {**shown(row, found[row.id], encode, smoothing), "appended": row.id in new}
+                for row in rows
+            ],
+            "cursor": Cursor.at(rows, attempts).text,
+        }
+    )
 
 
-def curve(connection: Connection, row: Row[Any], most: int, smoothing: float) -> dict[str, Any]:
-    found = read_curve(connection, row.id, most, smoothing)
-    shown = with_points(row, found.points)
-    return shown | {"smoothed": column(found.smoothed)} if smoothing else shown
-
-
-def with_points(row: Row[Any], points: Points) -> dict[str, Any]:
-    return {
+def shown(
+    row: Row[Any], curve: Curve, encode: Callable[..., Encoded], smoothing: float
+) -> dict[str, Any]:
+    columns = {
         "run": row.run_id,
         **summary(row),
-        "steps": points.steps,
-        "values": column(points.values),
-        "times": points.times,
+        "steps": encode(curve.points.steps),
+        "values": encode(curve.points.values),
+        "times": encode(curve.points.times),
     }
+    return columns | {"smoothed": encode(curve.smoothed, rounded=True)} if smoothing else columns

@@ -73,17 +73,22 @@ def kill_upgrades(folder: Path, shown: Shown) -> int:
 # -- G13: locked, and read-only -------------------------------------------------------------
 
 
+TOKEN = "of-the-one-who-asks-while-it-is-locked"
+
+
 @contextlib.contextmanager
 def server_on(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
     port = free_port()
+    mine = {"PYTHONPATH": str(ROOT), "TRICKLAB_TOKEN": TOKEN}
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "serve", "--no-worker", "--port", str(port)],
-        env={**os.environ, **settings.as_environment(), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **settings.as_environment(), **mine},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         with client_at(port) as client:
+            client.headers["Authorization"] = f"Bearer {TOKEN}"
             wait_for(lambda: is_up(client))
             yield process, client
     finally:

@@ -1,9 +1,11 @@
 """Curves: smoothing over a whole series, then down-sampling that keeps the extremes."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-from trainer.store.packing import Floats, Points
+from trainer.store.packing import Floats, Points, Steps
 
 FEWEST = 3
 """The down-sampling has no meaning for fewer points."""
@@ -16,28 +18,31 @@ def smooth(values: Floats, weight: float) -> Floats:
     Source of the debiasing: Kingma and Ba, "Adam", 2015, section 3.
     """
     finite = np.isfinite(values)
-    numbers = values[finite]
+    numbers = values if finite.all() else values[finite]
     if weight == 0 or not len(numbers) or (numbers == numbers[0]).all():
         return values
+    if numbers is values:
+        return averaged(values, weight)
     smoothed = values.copy()
     smoothed[finite] = averaged(numbers, weight)
     return smoothed
 
 
 def averaged(values: Floats, weight: float) -> Floats:
-    """The debiased average of finite values, in blocks so that no power of 1/weight overflows."""
-    result = np.empty_like(values)
-    # within a block the recursion is a cumulative sum of values over powers of the weight
-    block = max(1, min(len(values), int(200 / -np.log10(weight)))) if weight > 1e-200 else 1
-    powers = weight ** np.arange(1, block + 1)
-    past, kept = 0.0, 1.0
-    for first in range(0, len(values), block):
-        part = values[first : first + block]
-        power = powers[: len(part)]
-        sums = power * (past + (1 - weight) * np.cumsum(part / power))
-        result[first : first + block] = sums / (1 - kept * power)
-        past, kept = float(sums[-1]), kept * float(power[-1])
-    return result
+    """The debiased average of finite values."""
+    # imported here: the trainer must import where only torch and the store's needs are at hand
+    from scipy.signal import lfilter
+
+    averages = lfilter([1 - weight], [1, -weight], values)
+    # further on, what there was not before the first value has no weight left
+    young = averages[: math.ceil(-60 / math.log2(weight))]
+    young /= 1 - weight ** np.arange(1, len(young) + 1)
+    return np.asarray(averages, np.float64)
+
+
+def memory(weight: float) -> int:
+    """How many points back the average sees: earlier ones make no difference of a billionth."""
+    return math.ceil(math.log(1e-9) / math.log(weight)) if weight > 0 else 0
 
 
 def thinned(points: Points, most: int) -> npt.NDArray[np.intp]:
@@ -49,25 +54,36 @@ def thinned(points: Points, most: int) -> npt.NDArray[np.intp]:
     most = max(most, FEWEST)
     if len(points) <= most:
         return np.arange(len(points))
-    # imported here: the trainer must import where only torch and the store's needs are at hand
+    steps, values = points.steps, points.values
+    kept = np.zeros(len(points), bool)
+    kept[0] = kept[-1] = True
+    finite = np.isfinite(values)
+    places = None
+    if not finite.all():
+        places = np.flatnonzero(finite)
+        steps, values = steps[places], values[places]
+        edges = gaps(finite)
+        kept[edges[:: -(-len(edges) // most)]] = True
+    if len(values):
+        chosen = drawn(steps, values, most)
+        kept[chosen if places is None else places[chosen]] = True
+    return np.flatnonzero(kept)
+
+
+def drawn(steps: Steps, values: Floats, most: int) -> npt.NDArray[np.intp]:
+    """Indices of the finite values that draw the curve; all of them where there are few enough."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    # imported here, as above
     from tsdownsample import MinMaxLTTBDownsampler
 
-    finite = np.flatnonzero(np.isfinite(points.values))
-    chosen = finite
-    if len(finite) > most:
-        inside = MinMaxLTTBDownsampler().downsample(
-            points.steps[finite].astype(np.float64), points.values[finite], n_out=most
-        )
-        extremes = [np.argmin(points.values[finite]), np.argmax(points.values[finite])]
-        chosen = finite[np.union1d(inside, extremes).astype(np.intp)]
-    edges = gaps(points.values)
-    if len(edges) > most:
-        edges = edges[:: -(-len(edges) // most)]
-    return np.union1d(np.union1d(chosen, edges), [0, len(points) - 1]).astype(np.intp)
+    inside = MinMaxLTTBDownsampler().downsample(steps.astype(np.float64), values, n_out=most)
+    extremes = [values.argmin(), values.argmax()]
+    return np.concatenate([inside, extremes]).astype(np.intp)
 
 
-def gaps(values: Floats) -> npt.NDArray[np.intp]:
-    """First and last index of each stretch of non-finite values."""
-    missing = np.concatenate([[False], ~np.isfinite(values), [False]]).astype(np.int8)
+def gaps(finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """First and last index of each stretch that is not finite."""
+    missing = np.concatenate([[False], ~finite, [False]]).astype(np.int8)
     edges = np.diff(missing)
     return np.concatenate([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1])

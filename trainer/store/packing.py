@@ -11,9 +11,10 @@ Floats = npt.NDArray[np.float64]
 
 HEADER = struct.Struct("<BccxIqqd")
 """version, kind of values, kind of steps, points, first step, stride, first time"""
-VERSION = 1
+VERSION = 2
 SINGLE, DOUBLE = b"f", b"d"
-EVEN, LISTED = b"e", b"l"
+EVEN, NEAR, LISTED = b"e", b"n", b"l"
+"""Even steps are a stride; near ones four bytes each, counted from the first; others eight."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,25 @@ def pack(points: Points) -> bytes:
     values = single if exact else points.values
     first = int(points.steps[0])
     stride = int(points.steps[1]) - first if len(points) > 1 else 1
-    even = np.array_equal(points.steps, first + stride * np.arange(len(points)))
+    kind, listed = LISTED, points.steps
+    if np.array_equal(points.steps, first + stride * np.arange(len(points))):
+        kind, listed = EVEN, listed[:0]
+    elif int(points.steps[-1]) - first < 2**32:
+        kind, listed = NEAR, (listed - first).astype(np.uint32)
     started = float(points.times[0])
     return b"".join(
         (
             HEADER.pack(
                 VERSION,
                 SINGLE if exact else DOUBLE,
-                EVEN if even else LISTED,
+                kind,
                 len(points),
                 first,
                 stride,
                 started,
             ),
             values.tobytes(),
-            b"" if even else points.steps.tobytes(),
+            listed.tobytes(),
             (points.times - started).astype(np.float32).tobytes(),
         )
     )
@@ -80,13 +85,16 @@ def pack(points: Points) -> bytes:
 def unpack(payload: bytes) -> Points:
     """The points of a blob that `pack` made."""
     version, value_kind, step_kind, count, first, stride, started = HEADER.unpack_from(payload)
-    assert version == VERSION, f"a chunk of version {version}, from a newer Tricklab"
+    assert version <= VERSION, f"a chunk of version {version}, from a newer Tricklab"
     at = HEADER.size
     kind = np.float32 if value_kind == SINGLE else np.float64
     values = np.frombuffer(payload, kind, count, at).astype(np.float64)
     at += count * np.dtype(kind).itemsize
     if step_kind == EVEN:
         steps = first + stride * np.arange(count, dtype=np.int64)
+    elif step_kind == NEAR:
+        steps = first + np.frombuffer(payload, np.uint32, count, at).astype(np.int64)
+        at += count * 4
     else:
         steps = np.frombuffer(payload, np.int64, count, at)
         at += count * 8

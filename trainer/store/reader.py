@@ -9,17 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Row, func, select
 
-from trainer.store.curves import smooth, thinned
-from trainer.store.packing import Floats, Points, unpack
+from trainer.store.packing import Points, unpack
 from trainer.store.tables import checkpoints, layer_outputs, log_chunks, series, series_chunks
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A series as a chart wants it: thinned points, and the smoothed values beside them."""
-
-    points: Points
-    smoothed: Floats
 
 
 def list_series(
@@ -28,6 +19,16 @@ def list_series(
     """The series of these runs with their summaries, by name; layer statistics only on request."""
     wanted = series.c.layer != "" if layers else series.c.layer == ""
     query = select(series).where(series.c.run_id.in_(run_ids), wanted)
+    return connection.execute(query.order_by(series.c.name, series.c.run_id)).all()
+
+
+def choose_series(
+    connection: Connection, run_ids: Sequence[int], names: Sequence[str], layer: str = ""
+) -> Sequence[Row[Any]]:
+    """The series of these runs with these names, all where there are none, by name."""
+    query = select(series).where(series.c.run_id.in_(run_ids), series.c.layer == layer)
+    if names:
+        query = query.where(series.c.name.in_(names))
     return connection.execute(query.order_by(series.c.name, series.c.run_id)).all()
 
 
@@ -48,14 +49,6 @@ def read_points(connection: Connection, series_id: int, after: int | None = None
     if after is None:
         return points
     return points[int(np.searchsorted(points.steps, after, side="right")) :]
-
-
-def read_curve(connection: Connection, series_id: int, most: int, smoothing: float = 0.0) -> Curve:
-    """At most about `most` points, smoothed over the whole series before any is left out."""
-    points = read_points(connection, series_id)
-    smoothed = smooth(points.values, smoothing)
-    chosen = thinned(points, most)
-    return Curve(points[chosen], smoothed[chosen])
 
 
 @dataclass(frozen=True)

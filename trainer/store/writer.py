@@ -1,19 +1,19 @@
 """Writer: the one place that writes series, layer outputs and checkpoints of a run."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, delete, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
 
 from trainer.store.database import Number
-from trainer.store.packing import NO_POINTS, Points, pack, unpack
+from trainer.store.growing import Changes, GrowingSeries
+from trainer.store.packing import Points
+from trainer.store.reader import read_points
+from trainer.store.summary import Summary
 from trainer.store.tables import checkpoints, layer_outputs, series, series_chunks
-
-CHUNK = 4096
 
 
 class SeriesKey(NamedTuple):
@@ -39,53 +39,6 @@ class LayerOutput:
     view: str = "channels"
 
 
-@dataclass
-class Summary:
-    """All that tables, sorting and filters need to know of a series."""
-
-    points: int = 0
-    nonfinite: int = 0
-    first_step: int = 0
-    last_step: int = 0
-    first: float = math.nan
-    last: float = math.nan
-    lowest: float = math.nan
-    lowest_step: int = 0
-    highest: float = math.nan
-    highest_step: int = 0
-    total: float = 0.0
-
-    def add(self, points: Points) -> None:
-        """Take in points that follow those before."""
-        if not self.points:
-            self.first_step, self.first = int(points.steps[0]), float(points.values[0])
-        self.last_step, self.last = int(points.steps[-1]), float(points.values[-1])
-        self.points += len(points)
-        finite = np.isfinite(points.values)
-        self.nonfinite += int((~finite).sum())
-        if not finite.any():
-            return
-        steps, values = points.steps[finite], points.values[finite]
-        low, high = int(values.argmin()), int(values.argmax())
-        # written so that a NaN, which stands for "none yet", gives way
-        if not self.lowest <= values[low]:
-            self.lowest, self.lowest_step = float(values[low]), int(steps[low])
-        if not self.highest >= values[high]:
-            self.highest, self.highest_step = float(values[high]), int(steps[high])
-        self.total += float(values.sum())
-
-
-@dataclass
-class OpenSeries:
-    """A series that is being written: its row, its summary, and its last, unfinished chunk."""
-
-    id: int
-    summary: Summary
-    number: int
-    tail: Points = field(default_factory=lambda: NO_POINTS)
-    tail_is_stored: bool = False
-
-
 class Writer:
     """Appends to the records of one run. Used by one thread at a time.
 
@@ -95,54 +48,22 @@ class Writer:
 
     def __init__(self, run_id: int) -> None:
         self.run_id = run_id
-        self.open: dict[SeriesKey, OpenSeries] = {}
+        self.open: dict[SeriesKey, GrowingSeries] = {}
 
-    def append(
-        self, connection: Connection, key: SeriesKey, points: Points, unit: str = ""
-    ) -> None:
-        """Add points, all later than those there, to a series; made when it is new."""
-        if not len(points):
-            return
-        target = self.opened(connection, key, unit)
-        target.summary.add(points)
-        target.tail = Points.joined([target.tail, points])
-        while len(target.tail) >= CHUNK:
-            self.store_chunk(connection, target, target.tail[:CHUNK])
-            target.tail, target.tail_is_stored = target.tail[CHUNK:], False
-            target.number += 1
-        if len(target.tail):
-            self.store_chunk(connection, target, target.tail)
-            target.tail_is_stored = True
-        connection.execute(
-            update(series).where(series.c.id == target.id).values(**vars(target.summary))
-        )
+    def append(self, connection: Connection, columns: Mapping[SeriesKey, Points]) -> None:
+        """Add points, all later than those there, to series; made where they are new."""
+        columns = {key: points for key, points in columns.items() if len(points)}
+        grown = [(self.opened(connection, key), points) for key, points in columns.items()]
+        apply(connection, [growing.append(points) for growing, points in grown])
+        summarise(connection, [growing for growing, _ in grown])
 
-    def opened(self, connection: Connection, key: SeriesKey, unit: str) -> OpenSeries:
+    def opened(self, connection: Connection, key: SeriesKey) -> GrowingSeries:
         if key not in self.open:
-            row = {"run_id": self.run_id, "name": key.name, "layer": key.layer, "unit": unit}
+            row = {"run_id": self.run_id, "name": key.name, "layer": key.layer}
             result = connection.execute(insert(series).values(**row, **vars(Summary())))
             assert result.inserted_primary_key is not None
-            self.open[key] = OpenSeries(result.inserted_primary_key[0], Summary(), 0)
+            self.open[key] = GrowingSeries(result.inserted_primary_key[0])
         return self.open[key]
-
-    def store_chunk(self, connection: Connection, target: OpenSeries, points: Points) -> None:
-        """Write the series' last chunk, over its shorter form where that is stored already."""
-        summary = Summary()
-        summary.add(points)
-        values = {
-            "points": len(points),
-            "first_step": summary.first_step,
-            "last_step": summary.last_step,
-            "lowest": summary.lowest,
-            "highest": summary.highest,
-            "total": summary.total,
-            "payload": pack(points),
-        }
-        place = {"series_id": target.id, "level": 0, "number": target.number}
-        if target.tail_is_stored:
-            connection.execute(update(series_chunks).filter_by(**place).values(**values))
-        else:
-            connection.execute(insert(series_chunks).values(**place, **values))
 
     def add_layer_outputs(self, connection: Connection, outputs: Sequence[LayerOutput]) -> None:
         if outputs:
@@ -212,34 +133,46 @@ class Writer:
                 connection.execute(delete(series).filter_by(id=row.id))
             else:
                 self.open[SeriesKey(row.name, row.layer)] = kept
-                connection.execute(update(series).filter_by(id=row.id).values(**vars(kept.summary)))
+        summarise(connection, list(self.open.values()))
 
-    def rewound(self, connection: Connection, series_id: int, step: int) -> OpenSeries | None:
+    def rewound(self, connection: Connection, series_id: int, step: int) -> GrowingSeries | None:
         """One series without its points after `step`, or None when nothing is left of it."""
-        chunk = series_chunks.c
-        raw = (chunk.series_id == series_id) & (chunk.level == 0)
-        rows = connection.execute(
-            select(chunk.number, chunk.payload).where(raw).order_by(chunk.number)
-        ).all()
-        summary, tail, number = Summary(), NO_POINTS, 0
-        for row in rows:
-            points = unpack(row.payload)
-            points = points[: int(np.searchsorted(points.steps, step, side="right"))]
-            if len(points):
-                summary.add(points)
-                tail, number = points, row.number
-        connection.execute(delete(series_chunks).where(raw, chunk.number >= number))
-        if not summary.points:
+        points = read_points(connection, series_id)
+        points = points[: int(np.searchsorted(points.steps, step, side="right"))]
+        if not len(points):
             return None
-        target = OpenSeries(series_id, summary, number)
-        self.store_chunk(connection, target, tail)
-        if len(tail) == CHUNK:
-            target.number += 1
-        else:
-            target.tail, target.tail_is_stored = tail, True
-        return target
+        growing, changes = GrowingSeries.holding(series_id, points)
+        chunk = series_chunks.c
+        connection.execute(
+            delete(series_chunks).where(
+                chunk.series_id == series_id, (chunk.level > 0) | (chunk.number >= growing.start)
+            )
+        )
+        apply(connection, [changes])
+        return growing
 
     def forget_checkpoints(self, connection: Connection, files: Sequence[str]) -> None:
         """Forget these, of a run that nobody trains; their files go once that is committed."""
         own = checkpoints.c.run_id == self.run_id
         connection.execute(delete(checkpoints).where(own, checkpoints.c.file.in_(files)))
+
+
+def apply(connection: Connection, changes: Sequence[Changes]) -> None:
+    """Delete and insert rows of chunks, of all series at once."""
+    if gone := [place for change in changes for place in change.gone]:
+        connection.execute(DELETE_CHUNK, gone)
+    if rows := [row for change in changes for row in change.rows]:
+        connection.execute(insert(series_chunks), rows)
+
+
+def summarise(connection: Connection, grown: Sequence[GrowingSeries]) -> None:
+    """Bring the rows of these series up to date."""
+    if grown:
+        summaries = [{"its_id": growing.id, **vars(growing.summary)} for growing in grown]
+        connection.execute(UPDATE_SERIES, summaries)
+
+
+DELETE_CHUNK = delete(series_chunks).where(
+    *(series_chunks.c[name] == bindparam(name) for name in ("series_id", "level", "number"))
+)
+UPDATE_SERIES = update(series).where(series.c.id == bindparam("its_id"))

@@ -1,5 +1,7 @@
 """Shapes of series: their summaries, points and curves."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from app.api.shapes.shape import Moment, Number, Shape
@@ -38,17 +40,28 @@ class Points(Summary):
     next: int | None = Field(description="The `after` of the next answer; null on the last.")
 
 
+class Packed(Shape):
+    """A column of numbers in the form that Plotly takes for an array."""
+
+    dtype: Literal["i4", "f4", "f8"]
+    bdata: str = Field(description="Little-endian numbers in base64.")
+
+
 class Curve(Summary):
     """A series as a chart draws it: some of its points, extremes kept."""
 
     run: int
-    steps: list[int]
-    values: list[Number]
-    times: list[Moment]
-    smoothed: list[Number] | None = Field(
-        None, description="Smoothed over every point; only where smoothing was asked for."
+    steps: list[int] | Packed
+    values: list[Number] | Packed
+    times: list[Moment] | Packed
+    smoothed: list[Number] | Packed | None = Field(
+        None,
+        description="Smoothed over every point, or over means of at least 64 where the series is "
+        "that long; only where smoothing was asked for.",
     )
+    appended: bool = Field(description="Whether these are only the points since the cursor.")
 
 
 class Curves(Shape):
     curves: list[Curve]
+    cursor: str = Field(description="For the next request: only what is new since this answer.")
