@@ -18,6 +18,7 @@ from app.access.admission import Admission
 from app.access.keys import Keys
 from app.access.tokens import adopt
 from app.access.tries import Tries
+from app.compression import Compressed
 from app.db import open_database
 from app.gate import MOST_BODY_BYTES, Gate
 from app.live import Live
@@ -47,7 +48,7 @@ class Lab(FastAPI):
         # not add_middleware: what FastAPI itself puts around that answers some errors on its own
         state = self.state
         admission = Admission(
-            super().build_middleware_stack(),
+            Compressed(super().build_middleware_stack()),
             state.settings,
             state.engine,
             state.keys,

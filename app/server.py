@@ -1,6 +1,5 @@
 """Server: the web server, and beside it one local worker that outlives a restart of it."""
 
-import ipaddress
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from app.access import tokens
+from app.compression import is_loopback
 from app.db import open_database
 from app.devices import DeviceLock, device_name
 from app.liveness import Liveness
@@ -69,13 +69,6 @@ def is_anybody_known(settings: Settings) -> bool:
         found = tokens.has_any(connection)
     engine.dispose()
     return found
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def must_be_free(settings: Settings) -> None:

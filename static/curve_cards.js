@@ -1,20 +1,23 @@
 // Cards with curves: fetched as wide as they are shown, with one zoom and one crosshair for all.
 import { setQuery } from "./address.js";
 import { draw, colour, plain } from "./charts.js";
+import { CurveData } from "./curve_data.js";
 import { paced } from "./live.js";
 
 const MOST_POINTS = 1500;
 
-/** What a chart draws for a value that JSON spells as a string: a gap. */
-const drawable = (values) => values.map((value) => (typeof value === "number" ? value : null));
+/** What a chart draws for a value that is not finite: a gap. */
+const drawable = (values) => Array.from(values, (value) => (Number.isFinite(value) ? value : null));
 
 export class CurveCards {
   /** `how` says which runs, and for a curve: its card, label, colour, steps per epoch, best end. */
   constructor(place, how) {
     this.place = place;
     this.how = how;
-    this.curves = [];
+    this.data = new CurveData({ runs: how.runs.join(","), ...(how.names ? { names: how.names.join(",") } : {}) });
     this.zoom = readZoom();
+    this.seen = new IntersectionObserver((entries) => this.drawSeen(entries), { rootMargin: "200px" });
+    for (const card of place.querySelectorAll("[data-metric]")) this.seen.observe(card);
     this.controls = document.getElementById("controls");
     this.update = paced(() => this.fetch(), 250);
     this.controls.addEventListener("input", (event) => this.choose(event));
@@ -39,32 +42,51 @@ export class CurveCards {
     }
   }
 
-  async fetch() {
+  get asked() {
     const width = this.place.querySelector(".chart").clientWidth * devicePixelRatio;
-    const query = new URLSearchParams({
-      runs: this.how.runs.join(","),
-      points: Math.max(200, Math.min(MOST_POINTS, Math.round(width))),
-      smoothing: this.chosen.smoothing,
-    });
-    if (this.how.names) query.set("names", this.how.names.join(","));
-    const response = await fetch(`/api/v1/curves?${query}`);
-    if (!response.ok) throw new Error((await response.json()).detail);
-    this.curves = (await response.json()).curves;
+    return { points: Math.max(200, Math.min(MOST_POINTS, Math.round(width))), smoothing: this.chosen.smoothing };
+  }
+
+  async fetch() {
+    await this.data.update(this.asked, (curve) => this.inside(curve));
     await this.draw();
+  }
+
+  /** Indices of a curve's points between which the zoom lies, and one more on each side. */
+  inside(curve) {
+    if (!this.zoom) return null;
+    const places = this.places(curve, this.chosen.x);
+    const first = places.findIndex((place) => place >= this.zoom[0]);
+    const last = places.findLastIndex((place) => place <= this.zoom[1]);
+    if (first < 0 || last < 0) return null;
+    return [Math.max(0, first - 1), Math.min(places.length - 1, last + 1)];
+  }
+
+  drawSeen(entries) {
+    for (const { target, isIntersecting } of entries) {
+      target.isSeen = isIntersecting;
+      if (isIntersecting && target.isStale) this.drawCard(target);
+    }
   }
 
   async draw() {
     for (const card of this.place.querySelectorAll("[data-metric]")) {
-      const own = this.curves.filter((curve) => this.how.cardOf(curve) === card.dataset.metric);
-      if (!own.length) {
-        const waiting = card.querySelector(".waiting");
-        if (waiting && this.curves.length) waiting.textContent = "Nothing was recorded";
-        continue;
-      }
-      this.sayBest(card, own);
-      const chart = await draw(card.querySelector(".chart"), () => this.figure(own));
-      this.link(chart);
+      card.isStale = true;
+      if (card.isSeen) await this.drawCard(card);
     }
+  }
+
+  async drawCard(card) {
+    const curves = this.data.curves;
+    const own = curves.filter((curve) => this.how.cardOf(curve) === card.dataset.metric);
+    if (!own.length) {
+      const waiting = card.querySelector(".waiting");
+      if (waiting && curves.length) waiting.textContent = "Nothing was recorded";
+      return;
+    }
+    card.isStale = false;
+    this.sayBest(card, own);
+    this.link(await draw(card.querySelector(".chart"), () => this.figure(own)));
   }
 
   figure(curves) {
@@ -87,9 +109,9 @@ export class CurveCards {
     const name = plain(this.how.label(curve));
     // a handful of points is easier to see with its dots
     const mode = curve.steps.length < 40 ? "lines+markers" : "lines";
-    const shown = { type: "scatter", x: places, y: drawable(smoothing ? curve.smoothed : curve.values), name, mode, line, marker: { size: 5, color: line.color }, connectgaps: false, hovertemplate: "%{y:.4g}" };
+    const shown = { type: "scatter", x: places, y: drawable((smoothing && curve.smoothed) || curve.values), name, mode, line, marker: { size: 5, color: line.color }, connectgaps: false, hovertemplate: "%{y:.4g}" };
     const found = [shown];
-    if (smoothing) {
+    if (smoothing && curve.smoothed) {
       found.unshift({ ...shown, y: drawable(curve.values), mode: "lines", opacity: 0.25, showlegend: false, hoverinfo: "skip", hovertemplate: null });
     }
     const best = this.bestPoint(curve, places);
@@ -98,14 +120,10 @@ export class CurveCards {
   }
 
   places(curve, x) {
-    if (x === "time") return curve.times.map((time) => time - this.began(curve.run));
-    const perEpoch = x === "epoch" ? this.how.stepsPerEpoch(curve) : 1;
-    return perEpoch ? curve.steps.map((step) => step / perEpoch) : curve.steps;
-  }
-
-  /** When the first point of a run was made, in Unix seconds. */
-  began(run) {
-    return Math.min(...this.curves.filter((one) => one.run === run).map((one) => one.times[0]));
+    const began = this.data.began(curve.run);
+    if (x === "time") return Array.from(curve.times, (time) => time - began);
+    const perEpoch = (x === "epoch" && this.how.stepsPerEpoch(curve)) || 1;
+    return Array.from(curve.steps, (step) => step / perEpoch);
   }
 
   bestPoint(curve, places) {
@@ -152,8 +170,11 @@ export class CurveCards {
   setZoom(range) {
     if (String(range) === String(this.zoom)) return;
     this.zoom = range;
+    // what was fetched for the last one may not reach as far
+    this.data.detail = null;
     setQuery({ zoom: range ? range.map((value) => Number(value).toPrecision(6)).join("_") : null });
     this.draw();
+    this.update();
   }
 }
 

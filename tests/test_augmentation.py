@@ -68,10 +68,11 @@ def test_a_batch_says_which_examples_it_holds_and_of_which_epoch(loader: dict[st
     # an epoch left in the middle, one begun in the middle, a whole one, one that is all done
     for epoch, first, most in ((0, 0, 3), (0, left // 2, left), (1, 0, left), (2, left, left)):
         seen = 0
-        for batch, _ in zip(setup.batches(epoch, first), range(most), strict=False):
+        for batch, _ in zip(setup.batches(setup, epoch, first), range(most), strict=False):
             assert batch.examples is not None
-            assert torch.equal(batch.inputs, train.inputs[batch.examples])
-            assert torch.equal(batch.targets, train.targets[batch.examples])
+            stored = Batch(train.inputs[batch.examples], train.targets[batch.examples])
+            assert torch.equal(setup.ready(batch).inputs, setup.prepare(stored).inputs)
+            assert torch.equal(batch.targets, stored.targets)
             assert batch.epoch == epoch
             seen += 1
         assert seen == min(most, left - first)
@@ -79,13 +80,13 @@ def test_a_batch_says_which_examples_it_holds_and_of_which_epoch(loader: dict[st
 
 def test_a_whole_epoch_holds_every_example_once() -> None:
     setup = setup_of(loader={"batch_size": 100})
-    numbers = [batch.examples for batch in setup.batches(3, 0) if batch.examples is not None]
+    numbers = [batch.examples for batch in setup.batches(setup, 3, 0) if batch.examples is not None]
     assert torch.cat(numbers).sort().values.tolist() == list(range(1437))
 
 
 def test_on_its_way_to_the_model_a_batch_keeps_what_it_knows() -> None:
     setup = setup_of(RandomShift())
-    batch = next(setup.batches(5, 1))
+    batch = next(setup.batches(setup, 5, 1))
     ready = setup.ready(batch)
     assert ready.examples is batch.examples
     assert ready.epoch == 5
@@ -129,7 +130,7 @@ def test_a_batch_is_that_of_the_stored_images_moved_as_drawn(
     padding: Any, flip: bool, pixels: int
 ) -> None:
     setup = setup_of(RandomShift(pixels=pixels, padding=padding, flip=flip), seed=11)
-    batch = next(setup.batches(2, 1))
+    batch = next(setup.batches(setup, 2, 1))
     assert batch.examples is not None
     stored = torch.stack(
         [
@@ -142,7 +143,9 @@ def test_a_batch_is_that_of_the_stored_images_moved_as_drawn(
                     padding,
                 ).copy()
             )
-            for image, example in zip(batch.inputs, batch.examples.tolist(), strict=True)
+            for image, example in zip(
+                digits().train.inputs[batch.examples], batch.examples.tolist(), strict=True
+            )
         ]
     )
     # normalised after the move: what is uncovered is the background of a normalised image
@@ -153,7 +156,7 @@ def test_a_batch_is_that_of_the_stored_images_moved_as_drawn(
 def moved_examples(setup: Setup, epoch: int) -> torch.Tensor:
     """All training inputs as the model sees them in this epoch, in the order of their numbers."""
     inputs = torch.empty(setup.train_examples, *setup.input_shape)
-    for batch in setup.batches(epoch, 0):
+    for batch in setup.batches(setup, epoch, 0):
         assert batch.examples is not None
         inputs[batch.examples] = setup.ready(batch).inputs
     return inputs
@@ -327,9 +330,10 @@ def test_on_the_gpu_images_are_moved_alike_and_nobody_waits_for_it(padding: Any)
     setup.prepare = lambda batch: Batch(
         batch.inputs.float() - 3, batch.targets, batch.examples, batch.epoch
     )
-    batch = next(setup.batches(0, 0))
-    expected = Shifts(trick, setup).change(setup.prepare(batch)).inputs
-    there, on_device = Shifts(trick, setup), setup.prepare(batch.to(torch.device("cuda")))
+    batch = next(setup.batches(setup, 0, 0))
+    stored = batch._replace(inputs=digits().train.inputs[batch.examples])
+    expected = Shifts(trick, setup).change(setup.prepare(stored)).inputs
+    there, on_device = Shifts(trick, setup), setup.prepare(stored.to(torch.device("cuda")))
     torch.cuda.set_sync_debug_mode("error")
     try:
         got = there.change(on_device).inputs

@@ -351,9 +351,10 @@ def test_what_the_recorder_takes_is_there_when_it_has_closed(lab: Lab) -> None:
     values = [math.nan, 0.5, math.inf, -0.0]
     for step, value in enumerate(values, 1):
         recorder.add(step, {"train_loss": torch.tensor(value), "learning_rate": 0.1 * step})
-        recorder.turn(step, float(step))
+        recorder.turn(step)
+    recorder.clock.seconds["forward"] = 2.5
     recorder.add_now(4, {SeriesKey("val_loss"): 0.25})
-    recorder.hand_over(4, 2.5)
+    recorder.hand_over(4)
     recorder.close()
     assert np.array_equal(lab.points(1, "train_loss").values, values, equal_nan=True)
     assert lab.points(1, "learning_rate").values.tolist() == [0.1 * step for step in (1, 2, 3, 4)]
@@ -368,7 +369,7 @@ def test_the_recorder_of_a_run_that_another_took_writes_nothing_and_says_so(lab:
         requeue(connection, 1, old.fence, "frozen", 3)
     new = lab.claim(1)
     recorder.add(1, {"train_loss": 0.5})
-    recorder.hand_over(1, 1.0)
+    recorder.hand_over(1)
     with pytest.raises(ClaimLost):
         recorder.close()
     with reading(lab.engine) as connection:

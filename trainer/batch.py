@@ -15,6 +15,8 @@ class Batch(NamedTuple):
     each of them is drawn: a copy per step would cost also those who never ask."""
     epoch: int = 0
     """The epoch of training that the batch belongs to, from 0."""
+    is_prepared: bool = False
+    """Whether the inputs are what the model takes already, and not as they are stored."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`; asynchronous where the memory is pinned."""
@@ -23,4 +25,5 @@ class Batch(NamedTuple):
             self.targets.to(device, non_blocking=True),
             self.examples,
             self.epoch,
+            self.is_prepared,
         )

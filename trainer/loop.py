@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from trainer.batch import Batch
-from trainer.setup import Setup, StepOutcome, count_correct
+from trainer.setup import Setup, StepOutcome, predicted
 from trainer.tasks.base import Examples
 
 EVALUATION_BATCH = 512
@@ -38,17 +38,16 @@ class Watch(Protocol):
 
 def train(setup: Setup, progress: Progress, watch: Watch) -> None:
     """Train from `progress` to the last epoch, or until the watch says that it is enough."""
-    multiplier = None
+    multiplier, setup.lap = None, watch.lap
     while progress.epoch < setup.epochs:
         setup.model.train()
-        batches = setup.batches(progress.epoch, progress.batch)
+        batches = setup.batches(setup, progress.epoch, progress.batch)
         while window := tuple(itertools.islice(batches, setup.batches_per_step)):
             watch.lap("data")
             multiplier = set_learning_rate(setup, progress.step, multiplier)
             outcome = setup.backward(setup, window)
             for change in setup.change_gradients:
                 change(setup)
-            watch.lap("forward_backward")
             setup.optimizer.step()
             setup.optimizer.zero_grad(set_to_none=True)
             progress.step += 1
@@ -97,7 +96,7 @@ def evaluate(
         batch = setup.prepare(host_batch.to(setup.device))
         output = model(batch.inputs)
         total += setup.criterion.total(output, batch.targets)
-        correct += count_correct(output, batch.targets)
+        correct += (predicted(output) == batch.targets).sum()
         averaged_over += setup.criterion.averaged_over(output, batch.targets)
         after_batch()
     model.train(was_training)

@@ -19,3 +19,11 @@ def peak_memory_bytes(device: torch.device) -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # kilobytes, except on macOS, where the same call gives bytes
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """What an accelerator has left for tensors."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    assert device.type == "mps", f"asked for the memory of {device}"
+    return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()

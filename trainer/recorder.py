@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from trainer.block import Block
+from trainer.block import Block, Value
 from trainer.clock import Clock
 from trainer.failpoints import failpoint
 from trainer.failures import Diverged, is_disk_full
@@ -84,7 +83,7 @@ class Recorder:
 
     # -- for the thread that trains ---------------------------------------------------------
 
-    def add(self, step: int, values: Mapping[str, torch.Tensor | float]) -> None:
+    def add(self, step: int, values: Mapping[str, Value]) -> None:
         """Take the values of one step; tensors stay where they are until the block ends."""
         self.block.add(step, values)
 
@@ -94,7 +93,7 @@ class Recorder:
         points = {key: Points(steps, np.asarray([value]), times) for key, value in values.items()}
         self.write(lambda connection, writer: writer.append(connection, points))
 
-    def turn(self, step: int, train_seconds: float) -> None:
+    def turn(self, step: int) -> None:
         """End the block when its time has come. Called at every step.
 
         Raises what the writing thread met, and Diverged.
@@ -102,9 +101,9 @@ class Recorder:
         if self.failure:
             raise self.failure
         if time.perf_counter() >= self.block_ends:
-            self.hand_over(step, train_seconds)
+            self.hand_over(step)
 
-    def hand_over(self, step: int, train_seconds: float) -> None:
+    def hand_over(self, step: int) -> None:
         """Read the block back and give it to the writing thread. Raises Diverged.
 
         The steps after one that diverged are dropped: when it is noticed depends on the clock,
@@ -115,7 +114,8 @@ class Recorder:
         diverged = None
         if self.stop_when_diverged:
             columns, diverged = self.cut_where_diverged(columns)
-        self.step, self.train_seconds = diverged.step if diverged else step, train_seconds
+        self.step = diverged.step if diverged else step
+        self.train_seconds = self.clock.train_seconds
         self.write(lambda connection, writer: writer.append(connection, columns))
         self.block_ends = time.perf_counter() + BLOCK_SECONDS
         if diverged:

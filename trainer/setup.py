@@ -18,8 +18,15 @@ class StepOutcome(NamedTuple):
 
     loss: torch.Tensor
     """The undivided loss over the step's examples, a detached scalar."""
-    correct: torch.Tensor
-    """How many of the step's examples were predicted right, a scalar."""
+    hits: "Hits"
+
+
+class Hits(NamedTuple):
+    """What was predicted and what was right, to be compared when there is time: a step has none."""
+
+    predicted: tuple[torch.Tensor, ...]
+    """Class numbers (N, …) of each batch."""
+    targets: tuple[torch.Tensor, ...]
     examples: int
 
 
@@ -56,13 +63,13 @@ class Setup:
     """Of one input as the model sees it, without the batch: (C, H, W) for images."""
 
     # one owner each
-    batches: Callable[[int, int], Iterator[Batch]]
-    """(epoch, first batch) -> the host batches from there to the end of the epoch."""
+    batches: Callable[["Setup", int, int], Iterator[Batch]]
+    """(setup, epoch, first batch) -> the batches from there to the end of the epoch."""
     make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     lr_multiplier: Callable[[int, int], float]
     """(step, total steps) -> what the learning rate is multiplied by."""
     prepare: Callable[[Batch], Batch]
-    """Stored inputs to model inputs, on the device."""
+    """Stored inputs to model inputs, on the device; each example by itself, nothing random."""
     forward: Callable[["Setup", Batch], torch.Tensor] = field(
         default=lambda setup, batch: setup.model(batch.inputs)
     )
@@ -72,6 +79,8 @@ class Setup:
     batches_per_step: int = 1
     """How many loader batches one optimizer step takes; the last step of an epoch may get fewer."""
     evaluated_model: Callable[["Setup"], nn.Module] = field(default=lambda setup: setup.model)
+    lap: Callable[[str], None] = lambda activity: None
+    """Told of an activity when it is over; the loop sets it to its watch's."""
 
     # many each, in the order of the catalogue
     change_batch: list[Callable[[Batch], Batch]] = field(default_factory=list)
@@ -116,8 +125,9 @@ class Setup:
         return [{"params": members, **dict(options)} for options, members in groups.items()]
 
     def ready(self, batch: Batch) -> Batch:
-        """A host batch as the model takes it: on the device, normalised, changed by the tricks."""
-        batch = self.prepare(batch.to(self.device))
+        """A batch as the model takes it: on the device, normalised, changed by the tricks."""
+        if not batch.is_prepared:
+            batch = self.prepare(batch.to(self.device))
         for change in self.change_batch:
             batch = change(batch)
         return batch
@@ -125,14 +135,18 @@ class Setup:
 
 def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     """Forward and backward of a step that takes one batch; leaves the gradients in `.grad`."""
-    (host_batch,) = window
-    batch = setup.ready(host_batch)
+    (batch,) = window
+    batch = setup.ready(batch)
+    setup.lap("copy")
     output = setup.forward(setup, batch)
     loss = setup.criterion.value(output, batch.targets)
+    hits = Hits((predicted(output),), (batch.targets,), len(batch.targets))
+    setup.lap("forward")
     loss.backward()  # type: ignore[no-untyped-call]
-    return StepOutcome(loss.detach(), count_correct(output, batch.targets), len(batch.targets))
+    setup.lap("backward")
+    return StepOutcome(loss.detach(), hits)
 
 
-def count_correct(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """How many rows of scores (N, C) are highest at their class (N,): a scalar on the device."""
-    return (output.detach().argmax(dim=-1) == target).sum()
+def predicted(output: torch.Tensor) -> torch.Tensor:
+    """The class (N,) at which each row of scores (N, C) is highest."""
+    return output.detach().argmax(dim=-1)

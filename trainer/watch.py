@@ -62,17 +62,17 @@ class RunWatch:
     # -- called by the loop -----------------------------------------------------------------
 
     def after_step(self, progress: Progress, outcome: StepOutcome) -> bool:
-        self.examples += outcome.examples
+        self.examples += outcome.hits.examples
         if progress.step % self.config.recording.metrics_every == 0:
             self.recorder.add(
                 progress.step,
                 {
                     "train_loss": outcome.loss,
-                    "train_accuracy": outcome.correct / outcome.examples,
+                    "train_accuracy": outcome.hits,
                     "learning_rate": self.setup.optimizer.param_groups[0]["lr"],
                 },
             )
-        self.recorder.turn(progress.step, self.clock.train_seconds)
+        self.recorder.turn(progress.step)
         self.clock.lap("recording")
         if self.probe.wants(progress.step):
             self.look(progress.step)
@@ -84,7 +84,7 @@ class RunWatch:
 
     def after_epoch(self, progress: Progress) -> bool:
         # before evaluating: whether a diverged network is scored must not depend on the clock
-        self.recorder.hand_over(progress.step, self.clock.train_seconds)
+        self.recorder.hand_over(progress.step)
         self.evaluate(progress)
         log.info(
             "epoch %d of %d: val_loss %.4g, val_accuracy %.4f",
@@ -107,7 +107,7 @@ class RunWatch:
     def after_training(self, progress: Progress) -> None:
         """The last look, score and checkpoint; a cancelled run gets none of them."""
         self.step = progress.step
-        self.recorder.hand_over(progress.step, self.clock.train_seconds)
+        self.recorder.hand_over(progress.step)
         if self.end == "finished":
             if self.evaluated_step != progress.step:
                 self.evaluate(progress)
@@ -133,20 +133,20 @@ class RunWatch:
 
     def is_to_end(self, progress: Progress) -> bool:
         """Obey what is asked, keep the budget, and save a checkpoint when one is due."""
-        budget, seconds = self.config.budget, self.clock.train_seconds
+        budget = self.config.budget
         if asked := self.recorder.asked:
             self.end = ENDS[asked]
             self.stopped_early = asked == "stop"
             log.info("asked to %s at step %d", asked, progress.step)
             return True
         if (budget.steps and progress.step >= budget.steps) or (
-            budget.seconds and seconds >= budget.seconds
+            budget.seconds and self.clock.train_seconds >= budget.seconds
         ):
             log.info("the budget is used up at step %d", progress.step)
             return True
         # at the very end it is saved after the last look: one from before it would look twice
         if progress.epoch < self.setup.epochs and self.is_to_save(progress.step):
-            self.recorder.hand_over(progress.step, seconds)
+            self.recorder.hand_over(progress.step)
             self.save(progress)
         return False
 

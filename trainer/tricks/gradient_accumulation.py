@@ -10,7 +10,7 @@ from torch import nn
 
 from trainer.batch import Batch
 from trainer.part import Refused
-from trainer.setup import Setup, StepOutcome, count_correct
+from trainer.setup import Hits, Setup, StepOutcome, predicted
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -102,19 +102,20 @@ def accumulate(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     what the window's loss really averages over, known once all have passed, divides them.
     """
     loss = torch.zeros((), device=setup.device)
-    correct = torch.zeros((), dtype=torch.int64, device=setup.device)
-    averaged_over, examples = 0.0, 0
-    for host_batch in window:
-        batch = setup.ready(host_batch)
+    averaged_over, guesses = 0.0, []
+    for batch in map(setup.ready, window):
+        setup.lap("copy")
         output = setup.forward(setup, batch)
         total = setup.criterion.total(output, batch.targets)
+        guesses.append((predicted(output), batch.targets))
+        setup.lap("forward")
         total.backward()  # type: ignore[no-untyped-call]
+        setup.lap("backward")
         loss = loss + total.detach()
-        correct = correct + count_correct(output, batch.targets)
         averaged_over += setup.criterion.averaged_over(output, batch.targets)
-        examples += len(batch.targets)
     divisor = setup.criterion.divisor(averaged_over)
     for parameter in setup.model.parameters():
         if parameter.grad is not None:
             parameter.grad.div_(divisor)
-    return StepOutcome(loss / divisor, correct, examples)
+    classes, targets = zip(*guesses, strict=True)
+    return StepOutcome(loss / divisor, Hits(classes, targets, sum(map(len, targets))))

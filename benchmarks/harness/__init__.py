@@ -1,0 +1,1 @@
+"""What the benchmarks share: the machine, repetitions in turn, tables, peers in their own place."""
