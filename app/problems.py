@@ -25,6 +25,9 @@ Show = Callable[[Request, int, str], Response]
 """Makes a page of a status and what to say about it."""
 
 TOO_LARGE = "the request is larger than this server takes (1 MiB)"
+TOO_MANY = "Too many fields"
+"""How Starlette begins to say that a form has more of them than it was told to read."""
+TOO_MANY_FIELDS = "the form has more fields than any form here; send those of the page alone"
 NOT_JSON = "send the body as JSON, with Content-Type: application/json"
 TOOK_TOO_LONG = ("interrupted", "statement timeout")
 """What SQLite and PostgreSQL say of a statement that ran into its limit."""
@@ -149,6 +152,8 @@ async def on_missing(request: Request, error: Exception) -> Response:
 async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = clipped(request.url.path)
+    if error.status_code == 400 and str(error.detail).startswith(TOO_MANY):
+        return problem(413, f"{TOO_MANY_FIELDS} ({error.detail})")
     details = {
         400: "the body cannot be read; send JSON of sensible depth and size",
         404: f"nothing is at {path}",

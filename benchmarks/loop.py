@@ -1,6 +1,6 @@
 """The training loop: steps per second of the full product against a bare hand-written loop.
 
-    python benchmarks/loop.py [--quick] [--threads N] [--profile] [--json FILE]
+    python benchmarks/loop.py [--quick] [--threads N] [--profile] [--json FOLDER]
 
 Same network, data, order and optimizer, both in this process, in turns; the weights at the end are
 compared bit by bit. The product records loss, accuracy and learning rate of every step, reports its
@@ -8,10 +8,8 @@ progress, attributes its time and would save a checkpoint every minute. Evaluati
 both: a bare loop would have to do it as well.
 """
 
-import argparse
 import cProfile
 import pstats
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,20 +19,19 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+# first: it makes the rest importable
+from harness.command import arguments
+from harness.machine import described
+from harness.table import Table, goal
+from harness.turns import in_turn
+from lab import Lab, quick_config
 
-from harness.machine import described  # noqa: E402
-from harness.table import Table, goal  # noqa: E402
-from harness.turns import in_turn  # noqa: E402
-from lab import Lab, quick_config  # noqa: E402
-
-from app.executors.training import ClaimOverseer  # noqa: E402
-from trainer.build import initial_model  # noqa: E402
-from trainer.config import RunConfig  # noqa: E402
-from trainer.place import Place  # noqa: E402
-from trainer.run import train_run  # noqa: E402
-from trainer.streams import generator  # noqa: E402
+from app.executors.training import ClaimOverseer
+from trainer.build import initial_model
+from trainer.config import RunConfig
+from trainer.place import Place
+from trainer.run import train_run
+from trainer.streams import generator
 
 
 @dataclass(frozen=True)
@@ -126,12 +123,12 @@ def last_weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(newest)
 
 
-def compare(threads: int | None, turns: int, quick: bool) -> Table:
+def compare(threads: int | None, turns: int) -> Table:
     table = Table(
         "The training loop against a bare one",
         ["workload", "bare, µs a step", "the product, µs", "speed", "equal to the bit", "goal"],
     )
-    for workload, compared in each(threads, quick):
+    for workload, compared in each(threads):
         compared.ours(), compared.bare()
         found = in_turn({"bare": compared.bare, "ours": compared.ours}, turns)
         speed = found["bare"].over(found["ours"])
@@ -148,7 +145,7 @@ def compare(threads: int | None, turns: int, quick: bool) -> Table:
     return table
 
 
-def each(threads: int | None, quick: bool) -> Iterator[tuple[Workload, Compared]]:
+def each(threads: int | None) -> Iterator[tuple[Workload, Compared]]:
     for workload in WORKLOADS:
         with tempfile.TemporaryDirectory() as folder:
             lab = Lab.at(Path(folder))
@@ -160,7 +157,7 @@ def each(threads: int | None, quick: bool) -> Iterator[tuple[Workload, Compared]
 
 def profile(threads: int | None) -> None:
     """Where the training thread's own time goes, per step; the profiler itself slows all of it."""
-    for workload, compared in each(threads, quick=True):
+    for workload, compared in each(threads):
         compared.ours()
         profiler = cProfile.Profile()
         profiler.enable()
@@ -171,20 +168,19 @@ def profile(threads: int | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer turns")
+    parser = arguments(__doc__)
     parser.add_argument("--threads", type=int, help="of torch; as it chooses otherwise")
     parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
-    parser.add_argument("--json", type=Path, help="write the table here too")
     chosen = parser.parse_args()
     print(described())
     if chosen.profile:
         profile(chosen.threads)
         return
-    table = compare(chosen.threads, 5 if chosen.quick else 15, chosen.quick)
+    table = compare(chosen.threads, 5 if chosen.quick else 15)
     print(table)
     if chosen.json:
-        table.save(chosen.json)
+        chosen.json.mkdir(parents=True, exist_ok=True)
+        table.save(chosen.json / f"{table.name}.json")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Table: figures as Markdown, so that what is printed can go into docs/measurements.md."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,11 @@ class Table:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    @property
+    def name(self) -> str:
+        """The heading as the name of a file."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
     def __str__(self) -> str:
         lines = [f"## {self.title}", "", row(self.columns), row(["---"] * len(self.columns))]

@@ -1,0 +1,27 @@
+"""Command: what every benchmark can be told on its command line, and how it says what it found."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from harness.machine import described
+from harness.table import Table
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    parser.add_argument("--json", type=Path, help="write the tables into this folder too")
+    return parser
+
+
+def run(about: str | None, measure: Callable[[argparse.Namespace], Iterable[Table]]) -> None:
+    """Measure as told on the command line, and print each table as soon as it is there."""
+    chosen = arguments(about).parse_args()
+    print(described(), flush=True)
+    for table in measure(chosen):
+        print(f"\n{table}", flush=True)
+        if chosen.json:
+            chosen.json.mkdir(parents=True, exist_ok=True)
+            table.save(chosen.json / f"{table.name}.json")

@@ -1,0 +1,61 @@
+"""Peers: other tools, each asked in a process of its own, in an environment of their own.
+
+Their requirements and ours would not go into one environment; `make peers` makes theirs.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import ROOT
+
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a peer measured of itself, or why it did not."""
+
+    version: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Asks peers; `none` leaves all of them out, and says so."""
+
+    none: bool = False
+
+    def ask(self, name: str, task: str, **how: Any) -> Answer:
+        """Let a peer do a task: a function of benchmarks/peers/NAME.py, given these arguments."""
+        if self.none:
+            return Answer(reason="not asked")
+        if not PYTHON.exists():
+            return Answer(reason="not installed: make peers")
+        script = ROOT / "benchmarks" / "peers" / f"{name}.py"
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                done = subprocess.run(
+                    [str(PYTHON), str(script), task, json.dumps(how)],
+                    cwd=folder,
+                    env={**os.environ, "HOME": folder, "PYTHONPATH": str(ROOT / "benchmarks")},
+                    capture_output=True,
+                    text=True,
+                    timeout=PATIENCE,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return Answer(reason=f"not done after {PATIENCE:.0f} s")
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            return Answer(reason=f"not available: {last[:120]}")
+        return Answer(**json.loads(done.stdout.splitlines()[-1]))

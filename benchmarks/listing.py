@@ -1,0 +1,89 @@
+"""Listing runs: 100 of many, with 20 parameters and 20 metrics each, over HTTP.
+
+python benchmarks/listing.py [--quick] [--no-peers] [--json FOLDER]
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from harness.command import run
+from harness.table import Table, goal
+from lab import Lab, tiny_config
+from reading import milliseconds
+from server import serving
+from sqlalchemy import insert, select
+
+from app.models import runs
+from trainer.store.database import writing
+from trainer.store.summary import Summary
+from trainer.store.tables import series
+
+ASKED = {
+    "latest": {"limit": 100},
+    "sorted by a metric": {"limit": 100, "sort": "val_accuracy"},
+    "filtered and sorted": {
+        "limit": 100,
+        "status": "finished",
+        "text": "bench",
+        "sort": "val_loss",
+    },
+}
+METRICS = ("val_accuracy", "val_loss", *(f"metric_{number}" for number in range(18)))
+GOALS = {1000: 10.0, 10_000: 20.0}
+
+
+def fill(lab: Lab, count: int) -> None:
+    """Finished runs as rows; what they would have recorded is there as summaries."""
+    first = lab.add(tiny_config())
+    with writing(lab.engine) as connection:
+        like = connection.execute(select(runs).where(runs.c.id == first)).one()._mapping
+        finished = {**like, "status": "finished", "created_at": time.time()}
+        del finished["id"]
+        rows = [{**finished, "name": f"bench-{number}"} for number in range(count - 1)]
+        connection.execute(insert(runs), rows)
+        ids = connection.execute(select(runs.c.id)).scalars().all()
+        chance = np.random.default_rng(0)
+        for some in np.array_split(ids, max(1, count // 500)):
+            connection.execute(
+                insert(series), [metric(int(i), m, chance) for i in some for m in METRICS]
+            )
+
+
+def metric(run_id: int, name: str, chance: np.random.Generator) -> dict[str, object]:
+    summary = Summary(points=10, first_step=1, last_step=10, last=float(chance.random()))
+    return {"run_id": run_id, "name": name, "layer": "", **vars(summary)}
+
+
+def measure(chosen: argparse.Namespace) -> Iterator[Table]:
+    times = 9 if chosen.quick else 31
+    table = Table("Listing 100 runs over HTTP, ms", ["of", *ASKED, "the page /runs", "goal"])
+    for count in (1000,) if chosen.quick else (1000, 10_000):
+        with tempfile.TemporaryDirectory() as folder:
+            lab = Lab.at(Path(folder), access="off")
+            fill(lab, count)
+            with serving(lab.settings, "--no-worker") as served:
+
+                def get(path: str, asked: dict[str, object]) -> object:
+                    answer = served.client.get(path, params=asked)
+                    answer.raise_for_status()
+                    return answer
+
+                found = [
+                    milliseconds(lambda asked=asked: get("/api/v1/runs", asked), times)
+                    for asked in ASKED.values()
+                ]
+                page = milliseconds(lambda: get("/runs", {}), times)
+            lab.engine.dispose()
+        most = GOALS[count]
+        reached = goal(max(found) <= most and page <= 50, f"{most:.0f}; page 50")
+        table.add(f"{count:,} runs", *(f"{one:.1f}" for one in found), f"{page:.1f}", reached)
+    table.note(f"n = {times}.")
+    yield table
+
+
+if __name__ == "__main__":
+    run(__doc__, measure)

@@ -1,0 +1,1 @@
+"""Other tools doing the same work, each in the way its own documentation shows."""
