@@ -353,7 +353,7 @@ def test_what_the_recorder_takes_is_there_when_it_has_closed(lab: Lab) -> None:
         recorder.add(step, {"train_loss": torch.tensor(value), "learning_rate": 0.1 * step})
         recorder.turn(step)
     recorder.clock.seconds["forward"] = 2.5
-    recorder.add_now(4, {SeriesKey("val_loss"): 0.25})
+    recorder.add_scores(4, {SeriesKey("val_loss"): 0.25})
     recorder.hand_over(4)
     recorder.close()
     assert np.array_equal(lab.points(1, "train_loss").values, values, equal_nan=True)

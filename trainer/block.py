@@ -1,62 +1,91 @@
 """Block: the values of many steps, waiting on the device to be read back all at once."""
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.setup import Hits
+from trainer.setup import Hits, predicted
 from trainer.store.packing import Points
 from trainer.store.writer import SeriesKey
 
+Columns = Mapping[SeriesKey, Points]
 Value = torch.Tensor | Hits | float
 """A scalar tensor, a number, or predictions of which the share that is right is recorded."""
 
 
 @dataclass
 class Block:
-    """One list of values per series, as they came."""
+    """What steps measured, one list per series, as it came.
+
+    Lists of numbers and tensors: rows would be thousands of containers, which Python's collector
+    looks through again and again.
+    """
 
     steps: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    values: dict[str, list[Value]] = field(default_factory=dict)
+    values: defaultdict[str, list[Value]] = field(default_factory=lambda: defaultdict(list))
+    scores: dict[SeriesKey, list[tuple[int, float, float]]] = field(default_factory=dict)
+    """What is measured now and then: step, value, time."""
 
     def add(self, step: int, values: Mapping[str, Value]) -> None:
+        """The same names at every step."""
         self.steps.append(step)
         self.times.append(time.time())
         for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
+            self.values[name].append(value)
 
-    def read_back(self) -> dict[SeriesKey, Points]:
-        """The block as points in host memory: one wait for the device per series."""
+    def add_scores(self, step: int, values: Mapping[SeriesKey, float]) -> None:
+        now = time.time()
+        for key, value in values.items():
+            self.scores.setdefault(key, []).append((step, value, now))
+
+    def read_back(self) -> Columns:
+        """What every step measured, in host memory: one wait for the device per series."""
         steps, times = np.asarray(self.steps), np.asarray(self.times)
         return {
             SeriesKey(name): Points(steps, in_host_memory(values), times)
             for name, values in self.values.items()
         }
 
+    def scored(self) -> Columns:
+        """What was measured now and then."""
+        found = {}
+        for key, scores in self.scores.items():
+            steps, values, times = zip(*scores, strict=True)
+            found[key] = Points(np.asarray(steps), np.asarray(values), np.asarray(times))
+        return found
+
 
 def in_host_memory(values: Sequence[Value]) -> npt.NDArray[np.float64]:
     """Values of one kind as numbers."""
     if isinstance(values[0], Hits):
-        return shares([value for value in values if isinstance(value, Hits)])
+        return shares(cast(list[Hits], values))
     if isinstance(values[0], torch.Tensor):
-        stacked = torch.stack([value for value in values if isinstance(value, torch.Tensor)])
-        return stacked.cpu().double().numpy()
+        return torch.stack(cast(list[torch.Tensor], values)).cpu().double().numpy()
     return np.asarray(values, np.float64)
 
 
 def shares(hits: Sequence[Hits]) -> npt.NDArray[np.float64]:
     """The share of each step's predictions that is right, rounded to single precision."""
-    predicted = torch.cat([tensor for one in hits for tensor in one.predicted])
     targets = torch.cat([tensor for one in hits for tensor in one.targets])
-    right = (predicted == targets).flatten(1) if predicted.dim() > 1 else predicted == targets
+    classes = classes_of([tensor for one in hits for tensor in one.outputs], targets.dim())
+    right = (classes == targets).flatten(1) if targets.dim() > 1 else classes == targets
     counted = (right.sum(1) if right.dim() > 1 else right).cpu().numpy()
-    lengths = [sum(map(len, one.predicted)) for one in hits]
-    starts = np.cumsum([0, *lengths[:-1]])
+    examples = np.asarray([one.examples for one in hits])
+    starts = np.cumsum(examples) - examples
     correct = np.add.reduceat(counted, starts, dtype=np.int64).astype(np.float32)
-    examples = np.asarray([one.examples for one in hits], np.float32)
-    return (correct / examples).astype(np.float64)
+    return (correct / examples.astype(np.float32)).astype(np.float64)
+
+
+def classes_of(outputs: Sequence[torch.Tensor], dimensions: int) -> torch.Tensor:
+    """The predicted classes of all batches, each given as scores or as classes already."""
+    are_scores = {tensor.dim() > dimensions for tensor in outputs}
+    if are_scores == {True}:
+        return predicted(torch.cat(list(outputs)))
+    return torch.cat([predicted(one) if one.dim() > dimensions else one for one in outputs])

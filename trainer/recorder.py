@@ -4,14 +4,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from trainer.block import Block, Value
+from trainer.block import Block, Columns, Value
 from trainer.clock import Clock
 from trainer.failpoints import failpoint
 from trainer.failures import Diverged, is_disk_full
@@ -39,7 +39,8 @@ Write = Callable[[Connection, Writer], None]
 class Task:
     """Something to write, and what to do once it is committed."""
 
-    write: Write
+    columns: Columns = field(default_factory=dict)
+    write: Write | None = None
     durable: bool = False
     afterwards: Callable[[], None] | None = None
 
@@ -75,6 +76,7 @@ class Recorder:
         self.has_begun = False
         self.goes_on = True
         self.closed_at = 0.0
+        self.committed_at = 0.0
         self.seen_lap = 0.0
         self.told_stuck = 0.0
         self.pending: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -87,11 +89,9 @@ class Recorder:
         """Take the values of one step; tensors stay where they are until the block ends."""
         self.block.add(step, values)
 
-    def add_now(self, step: int, values: Mapping[SeriesKey, float]) -> None:
-        """Take values that are in host memory already; at most one of a series per step."""
-        steps, times = np.asarray([step]), np.asarray([time.time()])
-        points = {key: Points(steps, np.asarray([value]), times) for key, value in values.items()}
-        self.write(lambda connection, writer: writer.append(connection, points))
+    def add_scores(self, step: int, values: Mapping[SeriesKey, float]) -> None:
+        """Take what is measured now and then, of a series at most one per step."""
+        self.block.add_scores(step, values)
 
     def turn(self, step: int) -> None:
         """End the block when its time has come. Called at every step.
@@ -100,30 +100,31 @@ class Recorder:
         """
         if self.failure:
             raise self.failure
-        if time.perf_counter() >= self.block_ends:
+        # a moment ago is near enough, and costs no look at the clock
+        if self.clock.last >= self.block_ends:
             self.hand_over(step)
 
     def hand_over(self, step: int) -> None:
         """Read the block back and give it to the writing thread. Raises Diverged.
 
-        The steps after one that diverged are dropped: when it is noticed depends on the clock,
-        where the curves end must not.
+        The steps after one that diverged are dropped, and what the network then scored: when it
+        is noticed depends on the clock, where the curves end must not.
         """
         block, self.block = self.block, Block()
-        columns: Mapping[SeriesKey, Points] = block.read_back()
-        diverged = None
+        columns, scores, diverged = block.read_back(), block.scored(), None
         if self.stop_when_diverged:
             columns, diverged = self.cut_where_diverged(columns)
+        if diverged:
+            before = diverged.step - 1
+            scores = {key: points.until(before) for key, points in scores.items()}
         self.step = diverged.step if diverged else step
         self.train_seconds = self.clock.train_seconds
-        self.write(lambda connection, writer: writer.append(connection, columns))
+        self.pending.put(Task({**columns, **scores}))
         self.block_ends = time.perf_counter() + BLOCK_SECONDS
         if diverged:
             raise diverged
 
-    def cut_where_diverged(
-        self, columns: Mapping[SeriesKey, Points]
-    ) -> tuple[Mapping[SeriesKey, Points], Diverged | None]:
+    def cut_where_diverged(self, columns: Columns) -> tuple[Columns, Diverged | None]:
         """The columns up to the first step whose loss is not finite, and what to raise for it."""
         loss = columns.get(SeriesKey("train_loss"))
         if loss is None:
@@ -146,7 +147,7 @@ class Recorder:
         afterwards: Callable[[], None] | None = None,
     ) -> None:
         """Queue something to write, after all that came before it."""
-        self.pending.put(Task(write, durable, afterwards))
+        self.pending.put(Task({}, write, durable, afterwards))
 
     def close(self) -> None:
         """Write what is left and end the thread. Raises what the writer met."""
@@ -199,11 +200,14 @@ class Recorder:
             )
             # from here on the writer's own state would have to be taken back too
             self.has_begun = True
+            self.writer.append(connection, together([task.columns for task in tasks]))
             for task in tasks:
-                task.write(connection, self.writer)
+                if task.write:
+                    task.write(connection, self.writer)
             failpoint("recorder.commit")
         failpoint("recorder.committed")
         self.unwritten, self.has_begun = [], False
+        self.committed_at = time.monotonic()
         for task in tasks:
             if task.afterwards:
                 task.afterwards()
@@ -219,15 +223,29 @@ class Recorder:
                 self.overseer.say(connection, self.clock.doing)
 
     def gather(self) -> None:
-        """Take in what waits to be written; comes back without when for a while nothing did."""
+        """Take in what waits to be written; comes back without when for a while nothing did.
+
+        Short epochs hand over often, and each transaction takes the interpreter from the thread
+        that trains: what is not urgent waits for the rest of its quarter second.
+        """
         if self.unwritten or not self.goes_on:
             return
         try:
             task = self.pending.get(timeout=LISTEN_SECONDS)
             while task is not None:
                 self.unwritten.append(task)
-                task = self.pending.get_nowait()
+                due = self.committed_at + BLOCK_SECONDS - time.monotonic()
+                task = self.pending.get(timeout=0 if task.durable else max(0.0, due))
         except queue.Empty:
             return
         self.goes_on = False
         self.closed_at = time.monotonic()
+
+
+def together(parts: Sequence[Columns]) -> Columns:
+    """The columns of several blocks as those of one."""
+    found: dict[SeriesKey, list[Points]] = {}
+    for part in parts:
+        for key, points in part.items():
+            found.setdefault(key, []).append(points)
+    return {key: Points.joined(points) for key, points in found.items()}

@@ -11,6 +11,8 @@ from torch import nn
 from trainer.batch import Batch
 
 JSON = Mapping[str, Any]
+KEPT_SCORES = 16_384
+"""A step's scores are kept as they are up to this many: 64 KB."""
 
 
 class StepOutcome(NamedTuple):
@@ -24,9 +26,10 @@ class StepOutcome(NamedTuple):
 class Hits(NamedTuple):
     """What was predicted and what was right, to be compared when there is time: a step has none."""
 
-    predicted: tuple[torch.Tensor, ...]
-    """Class numbers (N, …) of each batch."""
+    outputs: tuple[torch.Tensor, ...]
+    """Of each batch the scores (N, …, C), or the classes (N, …) where the scores take much room."""
     targets: tuple[torch.Tensor, ...]
+    """Class numbers (N, …)."""
     examples: int
 
 
@@ -140,13 +143,19 @@ def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     setup.lap("copy")
     output = setup.forward(setup, batch)
     loss = setup.criterion.value(output, batch.targets)
-    hits = Hits((predicted(output),), (batch.targets,), len(batch.targets))
+    hits = Hits((kept(output),), (batch.targets,), len(batch.targets))
     setup.lap("forward")
     loss.backward()  # type: ignore[no-untyped-call]
     setup.lap("backward")
     return StepOutcome(loss.detach(), hits)
 
 
-def predicted(output: torch.Tensor) -> torch.Tensor:
+def kept(output: torch.Tensor) -> torch.Tensor:
+    """What is kept of scores until somebody counts hits: finding the highest takes a while."""
+    scores = output.detach()
+    return scores if scores.numel() <= KEPT_SCORES else predicted(scores)
+
+
+def predicted(scores: torch.Tensor) -> torch.Tensor:
     """The class (N,) at which each row of scores (N, C) is highest."""
-    return output.detach().argmax(dim=-1)
+    return scores.argmax(dim=-1)

@@ -83,8 +83,6 @@ class RunWatch:
         return self.is_to_end(progress)
 
     def after_epoch(self, progress: Progress) -> bool:
-        # before evaluating: whether a diverged network is scored must not depend on the clock
-        self.recorder.hand_over(progress.step)
         self.evaluate(progress)
         log.info(
             "epoch %d of %d: val_loss %.4g, val_accuracy %.4f",
@@ -113,6 +111,7 @@ class RunWatch:
                 self.evaluate(progress)
             if self.probe.wants_end() and self.looked_step != progress.step:
                 self.look(progress.step)
+            self.recorder.hand_over(progress.step)
         if self.end != "cancelled":
             self.save(progress, is_last=self.end == "finished")
 
@@ -163,7 +162,7 @@ class RunWatch:
         self.clock.turn_to("evaluating")
         score = evaluate(self.setup, self.data.test, lambda: self.clock.lap("evaluation"))
         self.keep(progress, score)
-        self.recorder.add_now(
+        self.recorder.add_scores(
             progress.step,
             {
                 SeriesKey("val_loss"): score.loss,
@@ -192,7 +191,7 @@ class RunWatch:
         self.clock.turn_to("looking at layers")
         self.looked_step = step
         look = self.probe.look(self.setup.evaluated_model(self.setup), step)
-        self.recorder.add_now(
+        self.recorder.add_scores(
             step,
             {
                 SeriesKey(name, str(place)): value

@@ -36,16 +36,15 @@ class Peers:
     none: bool = False
 
     def ask(self, name: str, task: str, **how: Any) -> Answer:
-        """Let a peer do a task: a function of benchmarks/peers/NAME.py, given these arguments."""
+        """Let a peer do a task: a function of benchmarks/peers/NAME.py, given these."""
         if self.none:
             return Answer(reason="not asked")
         if not PYTHON.exists():
             return Answer(reason="not installed: make peers")
-        script = ROOT / "benchmarks" / "peers" / f"{name}.py"
         with tempfile.TemporaryDirectory() as folder:
             try:
                 done = subprocess.run(
-                    [str(PYTHON), str(script), task, json.dumps(how)],
+                    [str(PYTHON), "-m", f"peers.{name}", task, json.dumps(how)],
                     cwd=folder,
                     env={**os.environ, "HOME": folder, "PYTHONPATH": str(ROOT / "benchmarks")},
                     capture_output=True,

@@ -31,6 +31,10 @@ class Points:
     def __getitem__(self, chosen: slice | npt.NDArray[np.intp]) -> "Points":
         return Points(self.steps[chosen], self.values[chosen], self.times[chosen])
 
+    def until(self, step: int) -> "Points":
+        """The points up to this step."""
+        return self[: int(np.searchsorted(self.steps, step, side="right"))]
+
     @staticmethod
     def joined(parts: "list[Points]") -> "Points":
         if not parts:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
 
 from trainer.store.database import Number
@@ -138,7 +137,7 @@ class Writer:
     def rewound(self, connection: Connection, series_id: int, step: int) -> GrowingSeries | None:
         """One series without its points after `step`, or None when nothing is left of it."""
         points = read_points(connection, series_id)
-        points = points[: int(np.searchsorted(points.steps, step, side="right"))]
+        points = points.until(step)
         if not len(points):
             return None
         growing, changes = GrowingSeries.holding(series_id, points)

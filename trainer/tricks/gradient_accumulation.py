@@ -10,7 +10,7 @@ from torch import nn
 
 from trainer.batch import Batch
 from trainer.part import Refused
-from trainer.setup import Hits, Setup, StepOutcome, predicted
+from trainer.setup import Hits, Setup, StepOutcome, kept
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -102,12 +102,12 @@ def accumulate(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     what the window's loss really averages over, known once all have passed, divides them.
     """
     loss = torch.zeros((), device=setup.device)
-    averaged_over, guesses = 0.0, []
+    averaged_over, seen = 0.0, []
     for batch in map(setup.ready, window):
         setup.lap("copy")
         output = setup.forward(setup, batch)
         total = setup.criterion.total(output, batch.targets)
-        guesses.append((predicted(output), batch.targets))
+        seen.append((kept(output), batch.targets))
         setup.lap("forward")
         total.backward()  # type: ignore[no-untyped-call]
         setup.lap("backward")
@@ -117,5 +117,5 @@ def accumulate(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     for parameter in setup.model.parameters():
         if parameter.grad is not None:
             parameter.grad.div_(divisor)
-    classes, targets = zip(*guesses, strict=True)
-    return StepOutcome(loss / divisor, Hits(classes, targets, sum(map(len, targets))))
+    outputs, targets = zip(*seen, strict=True)
+    return StepOutcome(loss / divisor, Hits(outputs, targets, sum(map(len, targets))))
