@@ -17,12 +17,13 @@ READERS, WRITERS = 8, 4
 """Requests at the database at the same time: together fewer than the engine has connections."""
 
 
-def the_engine(request: Request) -> Engine:
+# what only looks something up is async: each plain function would cost a change of threads
+async def the_engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
-def the_settings(request: Request) -> Settings:
+async def the_settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 

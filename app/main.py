@@ -1,12 +1,14 @@
 """The web application: the gate, the API, the pages, the assets."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -26,7 +28,9 @@ from app.pages.problem_page import problem_page
 from app.settings import ROOT, Settings
 from trainer.check import facts
 from trainer.config import RunConfig
+from trainer.store.curves import smooth, thinned
 from trainer.store.database import writing
+from trainer.store.packing import Points
 
 BUSY_SECONDS = 5.0
 
@@ -67,10 +71,21 @@ class OwnFiles(StaticFiles):
         return response
 
 
+def warm() -> None:
+    """Load what the first requests would otherwise wait for."""
+    # the first shapes on the meta device take seconds of imports
+    facts(RunConfig())
+    # the same for what smooths and thins curves
+    noise = np.arange(16.0)
+    thinned(Points(np.arange(16), smooth(noise, 0.5), noise), 8)
+    # torch alone is a million objects, which the collector would look through again and again
+    gc.collect()
+    gc.freeze()
+
+
 @asynccontextmanager
 async def opened(app: FastAPI) -> AsyncIterator[None]:
-    # the first shapes on the meta device take seconds of imports: better now than in a request
-    warm_up = asyncio.create_task(to_thread.run_sync(facts, RunConfig()))
+    warm_up = asyncio.create_task(to_thread.run_sync(warm))
     yield
     await app.state.live.end()
     # a thread in the middle of imports makes the process abort as it ends

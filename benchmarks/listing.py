@@ -54,7 +54,8 @@ def fill(lab: Lab, count: int) -> None:
 
 
 def metric(run_id: int, name: str, chance: np.random.Generator) -> dict[str, object]:
-    summary = Summary(points=10, first_step=1, last_step=10, last=float(chance.random()))
+    first, last = (float(value) for value in chance.random(2))
+    summary = Summary(10, 0, 1, 10, first, last, min(first, last), 1, max(first, last), 10, 5.0)
     return {"run_id": run_id, "name": name, "layer": "", **vars(summary)}
 
 

@@ -14,6 +14,7 @@ often, so that it costs the product what it would cost if the bare loop were not
 """
 
 import argparse
+import gc
 import statistics
 import tempfile
 import threading
@@ -218,6 +219,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch; as it chooses otherwise")
     chosen = parser.parse_args()
     print(described(), flush=True)
+    # as the server does from which runs are forked
+    gc.collect()
+    gc.freeze()
     table = Table(
         "The training loop against a bare one",
         ["workload", "bare, µs a step", "the product, µs", "speed", "turns", "same bits", "goal"],

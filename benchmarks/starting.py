@@ -68,7 +68,7 @@ def first_loss(lab: Lab, run_id: int) -> float:
 
 def claimed_at(lab: Lab, run_id: int) -> float | None:
     with reading(lab.engine) as connection:
-        return next((e.at for e in events_of(connection, run_id) if e.kind == "claimed"), None)
+        return next((e.at for e in events_of(connection, run_id) if e.kind == "running"), None)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 
@@ -24,11 +25,14 @@ from app.api.answers import BAD
 from app.problems import Invalid, clipped
 
 
-def must_be_known(request: Request) -> None:
+async def must_be_known(request: Request) -> None:
     """Refuses parameters that the operation does not document.
 
     A misspelt filter would be passed over otherwise, and the answer be that to another question.
     """
+    if request.app.openapi_schema is None:
+        # the first request makes the document, which takes long
+        await to_thread.run_sync(query_parameters, request.app)
     known = query_parameters(request.app)[request.scope["route"].operation_id]
     if TAKES_ANY in known:
         return

@@ -4,6 +4,8 @@ once: torch's lazily loaded parts cost a run seconds otherwise.
 Nothing is computed here: a process that has used its threads must not fork.
 """
 
+import gc
+
 import sklearn.datasets  # noqa: F401
 
 import app.cli
@@ -13,3 +15,8 @@ from trainer.config import RunConfig
 
 # shapes alone, on the meta device: loads what torch decomposes operations with
 facts(RunConfig())
+
+# torch alone is a million objects: frozen, the collector of no run looks through them, and their
+# pages stay shared
+gc.collect()
+gc.freeze()

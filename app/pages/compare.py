@@ -54,7 +54,7 @@ class Compared:
     chosen: Mapping[str, Any]
 
 
-def compared(
+async def compared(
     runs: Annotated[list[str], Query(max_length=MOST_RUNS)] = [],  # noqa: B006
     baseline: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     everything: bool = False,

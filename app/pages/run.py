@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from app import finding
 from app.config_view import config_rows
-from app.connections import Reading, Reference, the_settings
+from app.connections import Reading, Reference
 from app.missing import NotThere
 from app.mosaic import mosaic_png
 from app.pages.run_header import header_facts
@@ -53,7 +53,7 @@ def curves(
 def header(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
     """The part of every tab that changes while the run goes on."""
     found = find_run(connection, run)
-    facts = header_facts(connection, the_settings(request), found)
+    facts = header_facts(connection, request.app.state.settings, found)
     return render(request, "run/header.html", run=found, **facts)
 
 
@@ -161,5 +161,5 @@ def show(
     request: Request, connection: Connection, run: dict[str, Any], tab: str, **context: Any
 ) -> HTMLResponse:
     """A tab of a run's page, under its header."""
-    context |= header_facts(connection, the_settings(request), run)
+    context |= header_facts(connection, request.app.state.settings, run)
     return render(request, f"run/{tab}.html", run=run, tab=tab, tabs=TABS, **context)

@@ -31,7 +31,7 @@ class Shown:
     page: int
 
 
-def shown(
+async def shown(
     status: Annotated[str, Query(pattern=f"^({'|'.join(['', *Status])})$")] = "",
     text: Annotated[str, Query(max_length=200)] = "",
     sort: Sort = "number",

@@ -88,7 +88,7 @@ class Done:
     is_complete: bool = True
 
 
-def done(
+async def done(
     backup: Annotated[str, Query(pattern=r"^[\w.-]{0,100}$")] = "",
     cleaned: Cleaning | None = None,
     freed: Count = 0,

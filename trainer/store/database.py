@@ -91,11 +91,22 @@ def finite(value: Any) -> Any:
     """The same JSON value with every non-finite number spelled out as a string."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    # a list of runs has tens of thousands of values: a call for each would take most of the answer
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {
+            str(key): item
+            if type(item) in PLAIN or (item.__class__ is float and item - item == 0)
+            else finite(item)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [item if type(item) in PLAIN else finite(item) for item in value]
     return value
+
+
+PLAIN = frozenset({str, int, bool, type(None)})
+"""What needs no second look. Of floats only the finite ones: infinity and NaN less themselves are
+no 0."""
 
 
 def connect(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
