@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3.13 python3.12 python3.11 python3
 TEST_PROCESSES ?= 3
 
+# one script for each table of docs/measurements.md
+BENCHMARKS := recording loop reading listing starting
 VENV := .venv
 BIN := $(VENV)/bin
 # compiling every module of every package takes most of an installation; Python compiles the few
@@ -19,10 +21,10 @@ export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
-.PHONY: help demo serve worker test check lint types tests slow faults gpu bench format chromium extras clean
+.PHONY: help demo serve worker test check lint types tests slow faults gpu bench bench-quick peers format chromium extras clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Settings are TRICKLAB_ variables, as in: make demo TRICKLAB_PORT=9000 (see .env.example)"
 
 demo: $(VENV)/installed ## Install, queue the sample comparison once, serve http://127.0.0.1:8321
@@ -58,8 +60,17 @@ faults: $(VENV)/installed-dev ## Every promise of docs/reliability.md, long: a l
 gpu: $(VENV)/installed-dev ## Tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
 
-bench: $(VENV)/installed-dev ## Benchmarks, with printed figures; keep the machine quiet meanwhile
-	@for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file"; done
+bench: $(VENV)/installed-dev ## Benchmarks beside other tools (make peers), with figures; keep the machine quiet
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; echo; done
+
+bench-quick: $(VENV)/installed-dev ## The same in short, within five minutes
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --quick || exit 1; echo; done
+
+# Their requirements and ours do not go into one environment.
+peers: $(BIN)/pip ## Install the tools that benchmarks are run beside, into .venv-peers
+	@$(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@.venv-peers/bin/python -m pip install --quiet --no-compile --group peers
 
 format: $(VENV)/installed-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix-only --quiet

@@ -9,7 +9,12 @@ from lab import Lab, changed, quick_config
 from app import queue
 from app.executors.training import train_claimed
 from app.models import Status
+from trainer.block import Block
+from trainer.build import build_setup
+from trainer.clock import Clock
+from trainer.loop import Progress, train
 from trainer.recipes import RECIPES, SAMPLE_COMPARISON
+from trainer.setup import StepOutcome
 from trainer.store.database import writing
 
 pytestmark = [
@@ -52,3 +57,54 @@ def test_a_run_resumed_on_the_gpu_ends_as_if_never_interrupted(tmp_path: Path) -
     train_claimed(lab.claim(resumed), lab.settings)
     one, other = lab.points(whole, "train_loss"), lab.points(resumed, "train_loss")
     assert one.values.tolist() == other.values.tolist()
+
+
+@pytest.mark.parametrize("loader", [{}, {"workers": 1}, {"workers": 1, "pin_memory": False}])
+def test_batches_on_the_gpu_are_those_of_the_host(
+    tmp_path: Path, loader: dict[str, object]
+) -> None:
+    config, folders = quick_config(loader=loader), Lab.at(tmp_path).settings.data_folders
+    data = config.task.load(folders)
+    here, there = (build_setup(config, data, torch.device(device)) for device in ("cpu", DEVICE))
+    for setup in (here, there):
+        # whole numbers, which every device gets from the stored ones without rounding
+        setup.prepare = lambda batch: batch._replace(inputs=batch.inputs.float() - 3)
+    pairs = zip(here.batches(here, 1, 2), there.batches(there, 1, 2), strict=True)
+    for one, other in pairs:
+        assert other.inputs.device.type == DEVICE
+        assert torch.equal(there.ready(other).inputs.cpu(), here.ready(one).inputs)
+        assert torch.equal(other.targets.cpu(), one.targets)
+
+
+def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
+    config, folders = quick_config(), Lab.at(tmp_path).settings.data_folders
+    setup = build_setup(config, config.task.load(folders), torch.device(DEVICE))
+    setup.place()
+    watch = Clocked()
+    train(setup, Progress(), watch)
+    assert watch.steps == setup.total_steps
+
+
+class Clocked:
+    """Watches steps as a run does; after the first of an epoch, waiting for the device is an error.
+
+    The order of an epoch is copied once, at its beginning.
+    """
+
+    def __init__(self) -> None:
+        self.clock, self.block, self.steps = Clock(), Block(), 0
+
+    def lap(self, activity: str) -> None:
+        self.clock.lap(activity)
+
+    def after_step(self, progress: Progress, outcome: StepOutcome) -> bool:
+        self.steps += 1
+        self.block.add(progress.step, {"loss": outcome.loss, "accuracy": outcome.hits})
+        torch.cuda.set_sync_debug_mode("error")
+        return False
+
+    def after_epoch(self, progress: Progress) -> bool:
+        torch.cuda.set_sync_debug_mode("default")
+        assert len(self.block.read_back()) == 2
+        self.block = Block()
+        return False
