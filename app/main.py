@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -28,9 +27,7 @@ from app.pages.problem_page import problem_page
 from app.settings import ROOT, Settings
 from trainer.check import facts
 from trainer.config import RunConfig
-from trainer.store.curves import smooth, thinned
 from trainer.store.database import writing
-from trainer.store.packing import Points
 
 BUSY_SECONDS = 5.0
 
@@ -75,9 +72,6 @@ def warm() -> None:
     """Load what the first requests would otherwise wait for."""
     # the first shapes on the meta device take seconds of imports
     facts(RunConfig())
-    # the same for what smooths and thins curves
-    noise = np.arange(16.0)
-    thinned(Points(np.arange(16), smooth(noise, 0.5), noise), 8)
     # torch alone is a million objects, which the collector would look through again and again
     gc.collect()
     gc.freeze()

@@ -88,6 +88,7 @@ runs = Table(
     Column("evidence", Document),
     Column("version", Number, nullable=False, server_default=text("0"), comment="grows with news"),
     Index("ix_runs_queue", "status", "priority", "place"),
+    Index("ix_runs_archived_at", "archived_at"),
     sqlite_strict=True,
     # a number is never given twice, or an old address would show another run
     sqlite_autoincrement=True,

@@ -70,8 +70,12 @@ class RunQuery:
             wanted.append(runs.c.status == self.status)
         return wanted + [mentions(word) for word in self.text.split()]
 
-    def rows(self) -> Select[Any]:
-        query, column = select(runs), SORTS[self.sort]
+    def numbers(self) -> Select[Any]:
+        """The numbers of the runs in their order.
+
+        Sorting ten thousand rows with all they hold would take most of an answer.
+        """
+        query, column = select(runs.c.id), SORTS[self.sort]
         if column is None:
             metric = and_(
                 series.c.run_id == runs.c.id, series.c.layer == "", series.c.name == self.sort
@@ -80,7 +84,8 @@ class RunQuery:
         if self.after is not None:
             query = query.where(self.follows(column, self.after))
         # runs without the metric come last, whichever way the others are sorted
-        order = (column.is_(None), column.desc() if self.descending else column.asc(), runs.c.id)
+        last = [column.is_(None)] if column.nullable else []
+        order = (*last, column.desc() if self.descending else column.asc(), runs.c.id)
         query = query.where(*self.conditions()).order_by(*order)
         return query.limit(self.limit).offset(self.offset)
 
@@ -113,9 +118,10 @@ def mentions(word: str) -> ColumnElement[bool]:
 
 def list_runs(connection: Connection, query: RunQuery) -> list[dict[str, Any]]:
     """The runs of a query, each as `view` gives it."""
-    rows = connection.execute(query.rows()).all()
-    metrics = metrics_of(connection, [row.id for row in rows])
-    return [view(row, metrics[row.id]) for row in rows]
+    ids = connection.execute(query.numbers()).scalars().all()
+    found = views(connection, ids)
+    # elsewhere than in SQLite one may have been deleted since
+    return [found[run_id] for run_id in ids if run_id in found]
 
 
 def count_runs(connection: Connection, query: RunQuery) -> int:
@@ -131,12 +137,18 @@ def find_run(connection: Connection, reference: str) -> dict[str, Any]:
 
 def runs_by_id(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
     """These runs, in this order. Raises RunMissing for the first that is not there."""
-    found = {row.id: row for row in connection.execute(select(runs).where(runs.c.id.in_(ids)))}
+    found = views(connection, ids)
     for run_id in ids:
         if run_id not in found:
             raise RunMissing(run_id)
+    return [found[run_id] for run_id in ids]
+
+
+def views(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Those of these runs that are there, each as `view` gives it, by number."""
     metrics = metrics_of(connection, ids)
-    return [view(found[run_id], metrics[run_id]) for run_id in ids]
+    rows = connection.execute(select(runs).where(runs.c.id.in_(ids))).all()
+    return {row.id: view(row, metrics[row.id]) for row in rows}
 
 
 def metrics_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -245,7 +245,7 @@ def test_a_lab_whose_runs_are_all_archived_is_not_taken_for_an_empty_one(
 def test_a_running_run_tells_what_it_does_beside_stepping(client: Any, lab: Lab) -> None:
     claim = lab.claim(lab.add(tiny_config()))
     address = f"/runs/{claim.run_id}/header"
-    for activity, is_told in (("evaluating", True), ("forward and backward", False)):
+    for activity, is_told in (("evaluating", True), ("forward pass", False)):
         with writing(lab.engine) as connection:
             queue.report(connection, claim, step=3, activity=activity)
         assert (activity in client.get(address).text) == is_told

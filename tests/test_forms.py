@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from app import forms
 from app.catalogue import KINDS
@@ -39,6 +38,7 @@ def test_a_recipe_goes_through_the_form_unchanged(name: str) -> None:
     hidden=st.lists(st.integers(1, 512), max_size=5),
     tricks=st.sets(st.sampled_from([name_of(trick) for trick in TRICKS])),
 )
+@settings(deadline=None)
 def test_any_config_goes_through_the_form_unchanged(
     rate: float,
     epochs: int,

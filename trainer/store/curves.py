@@ -30,14 +30,34 @@ def smooth(values: Floats, weight: float) -> Floats:
 
 def averaged(values: Floats, weight: float) -> Floats:
     """The debiased average of finite values."""
-    # imported here: the trainer must import where only torch and the store's needs are at hand
-    from scipy.signal import lfilter
-
-    averages = lfilter([1 - weight], [1, -weight], values)
+    averages = (by_terms if weight < 0.1 else by_blocks)(values, weight)
     # further on, what there was not before the first value has no weight left
     young = averages[: math.ceil(-60 / math.log2(weight))]
     young /= 1 - weight ** np.arange(1, len(young) + 1)
-    return np.asarray(averages, np.float64)
+    return averages
+
+
+def by_terms(values: Floats, weight: float) -> Floats:
+    """The biased average where little is kept of the past: of the last few values, term by term."""
+    averages = (1 - weight) * values
+    for back in range(1, min(len(values), math.ceil(18 / -math.log10(weight)))):
+        averages[back:] += (1 - weight) * weight**back * values[:-back]
+    return averages
+
+
+def by_blocks(values: Floats, weight: float) -> Floats:
+    """The biased average, in blocks so that no power of 1/weight overflows."""
+    averages = np.empty_like(values)
+    # within a block the recursion is a cumulative sum of values over powers of the weight
+    block = min(len(values), int(200 / -math.log10(weight)))
+    powers = weight ** np.arange(1, block + 1)
+    shares, past = (1 - weight) / powers, 0.0
+    for first in range(0, len(values), block):
+        part = values[first : first + block]
+        sums = powers[: len(part)] * (past + np.cumsum(part * shares[: len(part)]))
+        averages[first : first + block] = sums
+        past = float(sums[-1])
+    return averages
 
 
 def memory(weight: float) -> int:
@@ -74,7 +94,7 @@ def drawn(steps: Steps, values: Floats, most: int) -> npt.NDArray[np.intp]:
     """Indices of the finite values that draw the curve; all of them where there are few enough."""
     if len(values) <= most:
         return np.arange(len(values))
-    # imported here, as above
+    # imported here: the trainer must import where only torch and the store's needs are at hand
     from tsdownsample import MinMaxLTTBDownsampler
 
     inside = MinMaxLTTBDownsampler().downsample(steps.astype(np.float64), values, n_out=most)
