@@ -68,7 +68,8 @@ class Recorder:
         self.asked = ""
         self.failure: BaseException | None = None
         self.block = Block()
-        self.block_ends = time.perf_counter() + BLOCK_SECONDS
+        # the first step is a block of its own: somebody is waiting for it
+        self.block_ends = 0.0
         self.last_finite: Mapping[str, float] | None = None
         self.step = 0
         self.train_seconds = 0.0
