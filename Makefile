@@ -10,8 +10,6 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3.13 python3.12 python3.11 python3
 TEST_PROCESSES ?= 3
 
-# one script for each table of docs/measurements.md
-BENCHMARKS := recording loop reading listing starting
 VENV := .venv
 BIN := $(VENV)/bin
 # compiling every module of every package takes most of an installation; Python compiles the few
@@ -19,6 +17,10 @@ BIN := $(VENV)/bin
 # so they must be kept, or every process would compile them anew: torch alone takes seconds
 export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# the tools that benchmarks are run beside: their requirements and ours do not go together
+PEERS := .venv-peers
+# one script for each table of docs/measurements.md
+BENCHMARKS := loop recording reading listing starting layers pages live_pages
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
 .PHONY: help demo serve worker test check lint types tests slow faults gpu bench bench-quick peers format chromium extras clean
@@ -60,24 +62,21 @@ faults: $(VENV)/installed-dev ## Every promise of docs/reliability.md, long: a l
 gpu: $(VENV)/installed-dev ## Tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
 
-bench: $(VENV)/installed-dev ## Benchmarks beside other tools (make peers), with figures; keep the machine quiet
-	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; echo; done
+bench: $(VENV)/installed-dev peers ## Every benchmark beside its peers, an hour; keep the machine quiet meanwhile
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(BENCH) || failed=1; done; exit $${failed:-0}
 
-bench-quick: $(VENV)/installed-dev ## The same in short, within five minutes
-	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --quick || exit 1; echo; done
+# Peers that are not installed are named as such.
+bench-quick: $(VENV)/installed-dev ## The same with fewer repetitions and sizes, in five minutes
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --quick $(BENCH) || failed=1; done; exit $${failed:-0}
 
-# Their requirements and ours do not go into one environment.
-peers: $(BIN)/pip ## Install the tools that benchmarks are run beside, into .venv-peers
-	@$(BIN)/python -m venv .venv-peers
-	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@.venv-peers/bin/python -m pip install --quiet --no-compile --group peers
+peers: $(PEERS)/tried ## Install the tools the benchmarks compare with, into .venv-peers
 
 format: $(VENV)/installed-dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
 clean: ## Delete the environment and everything built or cached; runs are kept
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A name on PATH proves little: it may be a version manager's empty shim, or lack the venv module.
@@ -110,6 +109,17 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/pip
 	@echo "Installing Tricklab, PyTorch and what the tests need into $(VENV)"
 	@$(PIP_INSTALL) -e '.[dev,postgres]'
 	@touch $@ $(VENV)/installed
+
+# All at once, so that they fit each other; else one by one, so that the rest is there.
+$(PEERS)/tried: pyproject.toml | $(BIN)/pip
+	@echo "Installing the tools that benchmarks compare with into $(PEERS)"
+	@$(BIN)/python -m venv $(PEERS)
+	@PYTHONPATH=benchmarks $(BIN)/python -m harness.peers > $(PEERS)/wanted
+	@install="$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check"; \
+	$$install -r $(PEERS)/wanted || while read -r peer; do \
+		$$install "$$peer" || echo "$$peer cannot be had here; benchmarks say so"; \
+	done < $(PEERS)/wanted
+	@touch $@
 
 # The browser is the system's own: nothing is downloaded from elsewhere.
 chromium:

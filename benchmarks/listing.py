@@ -45,7 +45,7 @@ def fill(lab: Lab, count: int) -> None:
         del finished["id"]
         rows = [{**finished, "name": f"bench-{number}"} for number in range(count - 1)]
         connection.execute(insert(runs), rows)
-        ids = connection.execute(select(runs.c.id)).scalars().all()
+        ids = connection.execute(select(runs.c.id).where(runs.c.id >= first)).scalars().all()
         chance = np.random.default_rng(0)
         for some in np.array_split(ids, max(1, count // 500)):
             connection.execute(

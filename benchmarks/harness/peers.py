@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from harness import ROOT
 
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+HERE = ROOT / "benchmarks"
 PATIENCE = 600.0
 
 
@@ -36,7 +38,7 @@ class Peers:
     none: bool = False
 
     def ask(self, name: str, task: str, **how: Any) -> Answer:
-        """Let a peer do a task: a function of benchmarks/peers/NAME.py, given these."""
+        """Let a peer do a task: a function of benchmarks/peers/NAME.py, given these arguments."""
         if self.none:
             return Answer(reason="not asked")
         if not PYTHON.exists():
@@ -44,9 +46,14 @@ class Peers:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 done = subprocess.run(
+                    # as a module: beside a script named mlflow.py nothing could import mlflow
                     [str(PYTHON), "-m", f"peers.{name}", task, json.dumps(how)],
                     cwd=folder,
-                    env={**os.environ, "HOME": folder, "PYTHONPATH": str(ROOT / "benchmarks")},
+                    env={
+                        **os.environ,
+                        "HOME": folder,
+                        "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}",
+                    },
                     capture_output=True,
                     text=True,
                     timeout=PATIENCE,
@@ -58,3 +65,13 @@ class Peers:
             last = (done.stderr.strip().splitlines() or ["no word"])[-1]
             return Answer(reason=f"not available: {last[:120]}")
         return Answer(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def wanted() -> list[str]:
+    """What `make peers` installs."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return list(content["dependency-groups"]["peers"])
+
+
+if __name__ == "__main__":
+    print(*wanted(), sep="\n")
