@@ -52,14 +52,12 @@ export class CurveCards {
     await this.draw();
   }
 
-  /** Indices of a curve's points between which the zoom lies, and one more on each side. */
+  /** The steps of a curve between which the zoom lies; null for all of it. */
   inside(curve) {
-    if (!this.zoom) return null;
+    if (!this.zoom || !curve.steps.length) return null;
     const places = this.places(curve, this.chosen.x);
-    const first = places.findIndex((place) => place >= this.zoom[0]);
-    const last = places.findLastIndex((place) => place <= this.zoom[1]);
-    if (first < 0 || last < 0) return null;
-    return [Math.max(0, first - 1), Math.min(places.length - 1, last + 1)];
+    const [first, last] = this.zoom.map((place) => stepAt(places, curve.steps, place));
+    return [Math.max(0, Math.floor(first)), Math.ceil(last)];
   }
 
   drawSeen(entries) {
@@ -176,6 +174,15 @@ export class CurveCards {
     this.draw();
     this.update();
   }
+}
+
+/** The step at a place on the x axis, between the steps of the points on both sides of it. */
+function stepAt(places, steps, place) {
+  const after = places.findIndex((one) => one >= place);
+  if (after === 0) return steps[0];
+  if (after < 0) return steps[steps.length - 1];
+  const share = (place - places[after - 1]) / (places[after] - places[after - 1]);
+  return steps[after - 1] + share * (steps[after] - steps[after - 1]);
 }
 
 function readZoom() {

@@ -14,7 +14,7 @@ export class CurveData {
   }
 
   /** Bring the curves up to date. `how` holds `points` and `smoothing`; `inside(curve)` gives the
-   *  indices of a whole curve between which it is looked at, or null for all of it. */
+   *  steps of a whole curve between which it is looked at, or null for all of it. */
   async update(how, inside) {
     const asked = JSON.stringify(how);
     if (asked !== this.asked) this.cursor = "";
@@ -39,12 +39,9 @@ export class CurveData {
 
   /** From the first to the last step that is looked at, of all curves; null for everything. */
   stepsInside(inside) {
-    const ends = [...this.whole.values()].map((curve) => [curve, inside(curve)]).filter(([, found]) => found);
+    const ends = [...this.whole.values()].map(inside).filter((found) => found);
     if (!ends.length) return null;
-    return [
-      Math.min(...ends.map(([curve, [first]]) => curve.steps[first])),
-      Math.max(...ends.map(([curve, [, last]]) => curve.steps[last])),
-    ];
+    return [Math.min(...ends.map(([first]) => first)), Math.max(...ends.map(([, last]) => last))];
   }
 
   get curves() {
