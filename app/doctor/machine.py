@@ -27,7 +27,7 @@ two connections, lose what was committed: https://sqlite.org/wal.html#walresetbu
 DRIVER = Path("/proc/driver/nvidia/version")
 SHARED_MEMORY = Path("/dev/shm")
 ENOUGH_SHARED_BYTES = 1_000_000_000
-PATIENCE_SECONDS = 3
+PATIENCE_SECONDS = 5.0
 
 
 def examine_machine(settings: Settings) -> Iterator[Finding]:
