@@ -84,7 +84,7 @@ def looks(chosen: argparse.Namespace) -> Table:
     )
     facts = answer.facts
     cells = (f"{facts['milliseconds']:.0f}", f"{facts['forwards']:.2f}") if answer else ("", "")
-    table.add(f"torchlens {answer.version}", *cells, "", answer.reason)
+    table.add(answer.title, *cells, "", answer.reason)
     table.note(
         f"n = {turns} in turn; {len(layers)} layers, {kept / 1e6:.1f} million values; "
         f"{torch.get_num_threads()} threads. Torchlens beside its own plain forwards."

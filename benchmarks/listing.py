@@ -6,14 +6,15 @@ python benchmarks/listing.py [--quick] [--no-peers] [--json FOLDER]
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from harness.command import run
+from harness.peers import Peers
 from harness.table import Table, goal
 from lab import Lab, tiny_config
-from reading import milliseconds
+from reading import milliseconds, warm
 from server import serving
 from sqlalchemy import insert, select
 
@@ -22,11 +23,12 @@ from trainer.store.database import writing
 from trainer.store.summary import Summary
 from trainer.store.tables import series
 
+SHOWN = 100
 ASKED = {
-    "latest": {"limit": 100},
-    "sorted by a metric": {"limit": 100, "sort": "val_accuracy"},
+    "latest": {"limit": SHOWN},
+    "sorted by a metric": {"limit": SHOWN, "sort": "val_accuracy"},
     "filtered and sorted": {
-        "limit": 100,
+        "limit": SHOWN,
         "status": "finished",
         "text": "bench",
         "sort": "val_loss",
@@ -62,28 +64,35 @@ def metric(run_id: int, name: str, chance: np.random.Generator) -> dict[str, obj
 def measure(chosen: argparse.Namespace) -> Iterator[Table]:
     times = 9 if chosen.quick else 31
     table = Table("Listing 100 runs over HTTP, ms", ["of", *ASKED, "the page /runs", "goal"])
+    peers = Peers(none=chosen.no_peers)
     for count in (1000,) if chosen.quick else (1000, 10_000):
-        with tempfile.TemporaryDirectory() as folder:
-            lab = Lab.at(Path(folder), access="off")
-            fill(lab, count)
-            with serving(lab.settings, "--no-worker") as served:
-
-                def get(path: str, asked: dict[str, object]) -> object:
-                    answer = served.client.get(path, params=asked)
-                    answer.raise_for_status()
-                    return answer
-
-                found = [
-                    milliseconds(lambda asked=asked: get("/api/v1/runs", asked), times)
-                    for asked in ASKED.values()
-                ]
-                page = milliseconds(lambda: get("/runs", {}), times)
-            lab.engine.dispose()
+        *found, page = ours(count, times)
         most = GOALS[count]
         reached = goal(max(found) <= most and page <= 50, f"{most:.0f}; page 50")
         table.add(f"{count:,} runs", *(f"{one:.1f}" for one in found), f"{page:.1f}", reached)
+        answer = peers.ask("mlflow", "listing", runs=count, shown=SHOWN, times=times)
+        pairs = zip(found, answer.facts.values(), strict=False)
+        cells = [f"{theirs:.0f} ({theirs / own:.0f} x)" for own, theirs in pairs] or [""] * 3
+        table.add(f"{answer.title}, {count:,} runs", *cells, "", answer.reason)
     table.note(f"n = {times}.")
     yield table
+
+
+def ours(count: int, times: int) -> list[float]:
+    """Milliseconds of every way to ask, and of the page, from a server of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab.at(Path(folder), access="off")
+        fill(lab, count)
+        with serving(lab.settings, "--no-worker") as served:
+            warm(served)
+
+            def get(path: str, asked: Mapping[str, object]) -> object:
+                return served.client.get(path, params=asked).raise_for_status()
+
+            wanted = [("/api/v1/runs", asked) for asked in ASKED.values()] + [("/runs", {})]
+            found = [milliseconds(lambda way=way: get(*way), times) for way in wanted]
+        lab.engine.dispose()
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The training loop: steps per second of the full product against a bare hand-written loop.
 
-    python benchmarks/loop.py [--quick] [--threads N] [--json FOLDER]
+    python benchmarks/loop.py [--quick] [--no-peers] [--threads N] [--json FOLDER]
 
 Same network, data, order and optimizer; the weights at the end are compared bit by bit. The
 product records loss, accuracy and learning rate of every step, reports its progress, attributes its
@@ -28,8 +28,9 @@ import torch.nn.functional as F
 from greenlet import getcurrent, greenlet
 
 # first: it makes the rest importable
-from harness.command import arguments
+from harness.command import arguments, show
 from harness.machine import described
+from harness.peers import Peers
 from harness.table import Table, goal
 from lab import Lab, quick_config
 from safetensors.torch import load_file
@@ -65,6 +66,11 @@ WORKLOADS = (
     Workload("small CNN 8x8, batch 64", {"name": "small_cnn"}, 64, 40, 10, 0.99),
     Workload("wide CNN, batch 256", {"name": "small_cnn", "width": 48}, 256, 16, 2, 0.99),
 )
+PEERS = ("tensorboard", "ignite", "accelerate", "lightning")
+OTHERS = {
+    "tiny MLP, batch 64": {"network": "mlp", "batch_size": 64, "epochs": 20},
+    "small CNN 8x8, batch 64": {"network": "small_cnn", "batch_size": 64, "epochs": 5},
+}
 
 
 @dataclass
@@ -222,6 +228,11 @@ def main() -> None:
     # as the server does from which runs are forked
     gc.collect()
     gc.freeze()
+    show(product(chosen), chosen.json)
+    show(beside(Peers(none=chosen.no_peers), turns=3 if chosen.quick else 7), chosen.json)
+
+
+def product(chosen: argparse.Namespace) -> Table:
     table = Table(
         "The training loop against a bare one",
         ["workload", "bare, µs a step", "the product, µs", "speed", "turns", "same bits", "goal"],
@@ -229,10 +240,20 @@ def main() -> None:
     for cells in rows(chosen):
         table.add(*cells)
     table.note(f"Medians over turns; threads: {chosen.threads or torch.get_num_threads()}.")
-    print(table)
-    if chosen.json:
-        chosen.json.mkdir(parents=True, exist_ok=True)
-        table.save(chosen.json / f"{table.name}.json")
+    return table
+
+
+def beside(peers: Peers, turns: int) -> Table:
+    """What other tools' loops have of a bare loop's speed, on networks of the same size."""
+    table = Table("Other tools' loops against a bare one", ["tool", *OTHERS, "remarks"])
+    for name in PEERS:
+        answers = [peers.ask(name, "loop", turns=turns, **how) for how in OTHERS.values()]
+        first = answers[0]
+        for way in first.facts or [""]:
+            cells = [f"{one.facts[way]:.2f}" if one else "" for one in answers]
+            table.add(f"{first.title}, {way}", *cells, first.reason)
+    table.note(f"Medians of {turns} trainings, each beside a bare one before and after it.")
+    return table
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lab import Lab, quick_config
 from listing import fill as fill_runs
 from playwright.sync_api import Browser, Page
 from reading import fill as fill_series
-from reading import milliseconds
+from reading import milliseconds, warm
 from server import Served, serving, wait_for
 
 PAGES = (
@@ -54,6 +54,7 @@ def measure(chosen: argparse.Namespace) -> Iterator[Table]:
         long = fill_series(lab, 100_000 if chosen.quick else 1_000_000)
         fill_runs(lab, count)
         with serving(lab.settings, "--no-worker") as served:
+            warm(served)
             yield html(served, count, 5 if chosen.quick else 21)
             yield from seen(served, long, 3 if chosen.quick else 11)
         lab.engine.dispose()

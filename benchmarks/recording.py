@@ -166,7 +166,7 @@ def measure(chosen: argparse.Namespace) -> Iterator[Table]:
     for name in PEERS:
         answer = peers.ask(name, "recording", points=2_000 if chosen.quick else 10_000)
         cells = Recorded(**answer.facts).cells() if answer else (answer.reason, "", "")
-        table.add(f"{name} {answer.version}", *cells, "")
+        table.add(answer.title, *cells, "")
     table.note(f"n = {turns}, {points:,} points; peers once, fewer points.")
     yield table
     yield slow_run(chosen.quick)

@@ -21,7 +21,12 @@ def run(about: str | None, measure: Callable[[argparse.Namespace], Iterable[Tabl
     chosen = arguments(about).parse_args()
     print(described(), flush=True)
     for table in measure(chosen):
-        print(f"\n{table}", flush=True)
-        if chosen.json:
-            chosen.json.mkdir(parents=True, exist_ok=True)
-            table.save(chosen.json / f"{table.name}.json")
+        show(table, chosen.json)
+
+
+def show(table: Table, folder: Path | None) -> None:
+    """Print a table as soon as it is there, and write it where that is wanted."""
+    print(f"\n{table}", flush=True)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        table.save(folder / f"{table.name}.json")

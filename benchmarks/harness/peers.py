@@ -23,9 +23,14 @@ PATIENCE = 600.0
 class Answer:
     """What a peer measured of itself, or why it did not."""
 
+    name: str
     version: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.version}".strip()
 
     def __bool__(self) -> bool:
         return not self.reason
@@ -40,9 +45,9 @@ class Peers:
     def ask(self, name: str, task: str, **how: Any) -> Answer:
         """Let a peer do a task: a function of benchmarks/peers/NAME.py, given these arguments."""
         if self.none:
-            return Answer(reason="not asked")
+            return Answer(name, reason="not asked")
         if not PYTHON.exists():
-            return Answer(reason="not installed: make peers")
+            return Answer(name, reason="not installed: make peers")
         with tempfile.TemporaryDirectory() as folder:
             try:
                 done = subprocess.run(
@@ -60,11 +65,11 @@ class Peers:
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                return Answer(reason=f"not done after {PATIENCE:.0f} s")
+                return Answer(name, reason=f"not done after {PATIENCE:.0f} s")
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-            return Answer(reason=f"not available: {last[:120]}")
-        return Answer(**json.loads(done.stdout.splitlines()[-1]))
+            return Answer(name, reason=f"not available: {last[:120]}")
+        return Answer(name, **json.loads(done.stdout.splitlines()[-1]))
 
 
 def wanted() -> list[str]:
