@@ -43,6 +43,8 @@ class Task:
     write: Write | None = None
     durable: bool = False
     afterwards: Callable[[], None] | None = None
+    urgent: bool = False
+    """Whether somebody waits for it: it shares no transaction with what comes after."""
 
 
 class Recorder:
@@ -120,7 +122,7 @@ class Recorder:
             scores = {key: points.until(before) for key, points in scores.items()}
         self.step = diverged.step if diverged else step
         self.train_seconds = self.clock.train_seconds
-        self.pending.put(Task({**columns, **scores}))
+        self.pending.put(Task({**columns, **scores}, urgent=not self.block_ends))
         self.block_ends = time.perf_counter() + BLOCK_SECONDS
         if diverged:
             raise diverged
@@ -148,7 +150,7 @@ class Recorder:
         afterwards: Callable[[], None] | None = None,
     ) -> None:
         """Queue something to write, after all that came before it."""
-        self.pending.put(Task({}, write, durable, afterwards))
+        self.pending.put(Task({}, write, durable, afterwards, urgent=durable))
 
     def close(self) -> None:
         """Write what is left and end the thread. Raises what the writer met."""
@@ -236,7 +238,7 @@ class Recorder:
             while task is not None:
                 self.unwritten.append(task)
                 due = self.committed_at + BLOCK_SECONDS - time.monotonic()
-                task = self.pending.get(timeout=0 if task.durable else max(0.0, due))
+                task = self.pending.get(timeout=0 if task.urgent else max(0.0, due))
         except queue.Empty:
             return
         self.goes_on = False

@@ -1,4 +1,4 @@
-"""Accelerate: the loop of its documentation, prepared; its TensorBoard tracker told of every step."""
+"""Accelerate: the loop of its documentation, prepared; with TensorBoard told of every step."""
 
 import time
 from typing import Any

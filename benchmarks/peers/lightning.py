@@ -1,4 +1,4 @@
-"""Lightning: a module and a Trainer; bare-bones, without a log, with its CSV and TensorBoard logs."""
+"""Lightning: a module and a Trainer; bare-bones, without a log, with CSV and TensorBoard."""
 
 import logging
 import time
