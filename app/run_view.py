@@ -15,7 +15,7 @@ from app.missing import RunMissing
 from app.models import Status, runs
 from trainer.config import RunConfig
 from trainer.failures import Cause
-from trainer.store.reader import list_series
+from trainer.store.database import Finite, Number, Seconds
 from trainer.store.tables import series
 
 Metrics = Mapping[str, Mapping[str, Any]]
@@ -24,7 +24,12 @@ SUMMARY_FROM = 2
 """Behind its own number and that of its run come the columns of a series that are shown."""
 SUMMARY = tuple(series.c.keys())[SUMMARY_FROM:]
 
+VALUES = ("first", "last", "lowest", "highest")
+METRIC = ("points", "nonfinite", "last_step", "lowest_step", "highest_step", *VALUES)
+"""What a run shows of each of its metrics: a list of runs has thousands of them."""
+
 INTERNAL = ("fence", "request_key", "tries", "place")
+SHOWN = tuple(key for key in tuple(runs.c.keys()) if key not in INTERNAL)
 
 SORTS = {
     "number": runs.c.id,
@@ -148,15 +153,29 @@ def views(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any
     """Those of these runs that are there, each as `view` gives it, by number."""
     metrics = metrics_of(connection, ids)
     rows = connection.execute(select(runs).where(runs.c.id.in_(ids))).all()
-    return {row.id: view(row, metrics[row.id]) for row in rows}
+    return {row.id: view(row, metrics.get(row.id, {})) for row in rows}
 
 
 def metrics_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Summaries of every metric of these runs: run -> name -> summary."""
+    """What is shown of every metric of these runs: run -> name -> its summary."""
+    # as numbers and None: for one kind of column a call for each value would take half of an answer
+    columns = [type_coerce(series.c[key], Seconds if key in VALUES else Number) for key in METRIC]
+    query = select(series.c.run_id, series.c.name, *columns)
+    wanted = query.where(series.c.run_id.in_(ids), series.c.layer == "")
+    ordered = wanted.order_by(series.c.run_id, series.c.layer, series.c.name)
     metrics: dict[int, dict[str, Any]] = defaultdict(dict)
-    for row in list_series(connection, ids):
-        metrics[row.run_id][row.name] = summary(row)
-    return metrics
+    odd = set()
+    for run_id, name, *values in connection.execute(ordered).all():
+        if not are_finite(values[-len(VALUES) :]):
+            odd.add(run_id)
+            values = [math.nan if value is None else value for value in values]
+        metrics[run_id][name] = dict(zip(METRIC, values, strict=True))
+    return {id_: own if id_ in odd else Finite(own) for id_, own in metrics.items()}
+
+
+def are_finite(values: Sequence[float | None]) -> bool:
+    # infinity and NaN less themselves are no 0
+    return None not in values and (total := sum(values)) - total == 0  # type: ignore[arg-type]
 
 
 def summary(row: Row[Any]) -> dict[str, Any]:
@@ -167,11 +186,9 @@ def summary(row: Row[Any]) -> dict[str, Any]:
 
 def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
     """A run as everybody shows it: its row, what follows from it, and its metrics."""
-    shown = {
-        key: value for key, value in row._mapping.items() if key in runs.c and key not in INTERNAL
-    }
-    status = Status(row.status)
-    return shown | {
+    values, status = row._mapping, Status(row.status)
+    return {
+        **{key: values[key] for key in SHOWN},
         "status_meaning": status.meaning,
         "advice": Cause(row.cause).advice if row.cause else "",
         "progress": progress(row),

@@ -8,12 +8,12 @@ product's own probe.
 
 import argparse
 import math
-import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from server import Served, serving, wait_for
 from trainer.batch import Batch
 from trainer.config import Recording
 from trainer.models import ResNet20
-from trainer.probe import Probe, capturing, read_statistics, untouched
+from trainer.probe import Place, Probe, capturing, read_back, statistics, untouched
 from trainer.store.database import writing
 from trainer.store.writer import LayerOutput, Writer
 
@@ -60,8 +60,10 @@ def looks(chosen: argparse.Namespace) -> Table:
     turns = 7 if chosen.quick else 31
     ways = {
         "a plain forward": lambda: forward(model, inputs),
-        "hooks that clone every output": lambda: captured(model, layers, inputs),
-        "**statistics of every layer**": lambda: read_statistics(captured(model, layers, inputs)),
+        "hooks that clone every output": lambda: taken(torch.clone, model, layers, inputs),
+        "**statistics of every layer**": lambda: read_back(
+            taken(statistics, model, layers, inputs)
+        ),
         "**statistics and the outputs as bytes**": lambda: probe.look(model, 1),
     }
     for way in ways.values():
@@ -98,9 +100,19 @@ def forward(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def captured(model: torch.nn.Module, layers: list[str], inputs: torch.Tensor) -> dict:
+def taken(
+    look: Callable[[torch.Tensor], torch.Tensor],
+    model: torch.nn.Module,
+    layers: list[str],
+    inputs: torch.Tensor,
+) -> dict[Place, torch.Tensor]:
+    """What `look` makes of every layer's output in a forward pass."""
     seen = {}
-    with untouched(model), capturing(model, layers, seen):
+
+    def take(place: Place, output: torch.Tensor) -> None:
+        seen[place] = look(output)
+
+    with untouched(model), capturing(model, layers, take):
         model(inputs)
     return seen
 
@@ -130,7 +142,7 @@ def mosaics(browser: Browser, layers: int) -> Table:
             taken = [shown(page, served, name) for name in names[1:]]
         lab.engine.dispose()
     table = Table("The channels of a layer on the page", ["what", "median ms", "slowest", "goal"])
-    middle = statistics.median(taken)
+    middle = median(taken)
     wanted = goal(middle <= MOST_MOSAIC, f"{MOST_MOSAIC} ms")
     what = f"{CHANNELS} channels of {SIDE} x {SIDE}, from the click to the screen"
     table.add(what, f"{middle:.0f}", f"{max(taken):.0f}", wanted)

@@ -1,7 +1,7 @@
 """Probe: looks at layer outputs on a fixed batch, without touching the training."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +28,9 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return self.layer if self.call == 0 else f"{self.layer}#{self.call + 1}"
+
+
+Take = Callable[[Place, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,14 @@ class Probe:
     def look(self, model: nn.Module, step: int) -> Look:
         """Outputs of the chosen layers for the probe batch, as they are at this step."""
         seen: dict[Place, torch.Tensor] = {}
-        with untouched(model), capturing(model, self.layers, seen):
+        found: dict[Place, torch.Tensor] = {}
+
+        def take(place: Place, output: torch.Tensor) -> None:
+            found[place] = statistics(output)
+            # a copy: an in-place operation that follows would overwrite what was seen
+            seen[place] = output.clone()
+
+        with untouched(model), capturing(model, self.layers, take):
             model(self.batch.inputs)
         outputs = [
             quantised(place, step, output) for place, output in seen.items() if output.ndim > 1
@@ -75,7 +85,7 @@ class Probe:
         if not self.input_is_kept:
             outputs.append(quantised(Place("", 0), step, self.batch.inputs, "input"))
             self.input_is_kept = True
-        return Look(step, read_statistics(seen), tuple(outputs))
+        return Look(step, read_back(found), tuple(outputs))
 
 
 @contextmanager
@@ -92,10 +102,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def capturing(
-    model: nn.Module, layers: Sequence[str], seen: dict[Place, torch.Tensor]
-) -> Iterator[None]:
-    """Fill `seen` with what these layers give in forward passes inside the block."""
+def capturing(model: nn.Module, layers: Sequence[str], take: Take) -> Iterator[None]:
+    """Have `take` called with what these layers give in forward passes inside the block.
+
+    It is called before anything else sees the output, which may be overwritten afterwards.
+    """
     handles: list[RemovableHandle] = []
     modules = dict(model.named_modules())
 
@@ -105,8 +116,7 @@ def capturing(
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             nonlocal calls
             if isinstance(output, torch.Tensor):
-                # a copy: an in-place operation that follows would overwrite what was seen
-                seen[Place(layer, calls)] = output.detach().clone()
+                take(Place(layer, calls), output.detach())
             calls += 1
 
         return hook
@@ -123,36 +133,32 @@ def capturing(
 STATISTICS = ("mean", "spread", "lowest", "highest", "zeros", "dead")
 
 
-def read_statistics(seen: Mapping[Place, torch.Tensor]) -> dict[Place, dict[str, float]]:
-    """Statistics of every output; one read-back for all of them."""
-    if not seen:
+def read_back(found: Mapping[Place, torch.Tensor]) -> dict[Place, dict[str, float]]:
+    """The statistics of every output by name; one read-back for all of them."""
+    if not found:
         return {}
-    rows = torch.stack([statistics(output) for output in seen.values()]).tolist()
+    rows = torch.stack(list(found.values())).tolist()
     return {
         place: dict(zip(STATISTICS, row, strict=True))
-        for place, row in zip(seen, rows, strict=True)
+        for place, row in zip(found, rows, strict=True)
     }
 
 
 def statistics(output: torch.Tensor) -> torch.Tensor:
     """mean, spread, lowest, highest, share of zeros, share of dead channels of one output.
 
-    (N, C, …) -> (6,) float32 on its device. A channel is dead when all it gives is zero.
+    (N, C, …) -> (6,) float32 on its device. A channel is dead when all it gives is zero; what has
+    no axis of channels is one.
     """
     values = output.float()
-    low, high = values.aminmax()
-    zero = values == 0
-    per_channel = zero.transpose(0, 1).flatten(1) if zero.ndim > 1 else zero.unsqueeze(0)
-    return torch.stack(
-        [
-            values.mean(),
-            values.std(correction=0),
-            low,
-            high,
-            zero.float().mean(),
-            per_channel.all(dim=1).float().mean(),
-        ]
-    )
+    others = [axis for axis in range(values.ndim) if axis != 1]
+    low, high = values.amin(others), values.amax(others)
+    mean = values.mean()
+    # on the CPU twice as fast as std() and as == 0, which no vector instructions serve
+    spread = (values - mean).square_().mean().sqrt()
+    zeros = 1 - values.bool().sum() / values.numel()
+    dead = ((low == 0) & (high == 0)).float().mean()
+    return torch.stack([mean, spread, low.min(), high.max(), zeros, dead])
 
 
 def quantised(place: Place, step: int, output: torch.Tensor, view: str = "channels") -> LayerOutput:

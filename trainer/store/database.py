@@ -104,7 +104,11 @@ def finite(value: Any) -> Any:
     return value
 
 
-PLAIN = frozenset({str, int, bool, type(None)})
+class Finite(dict[str, Any]):
+    """Values of which somebody has seen already that all are finite."""
+
+
+PLAIN = frozenset({str, int, bool, type(None), Finite})
 """What needs no second look. Of floats only the finite ones: infinity and NaN less themselves are
 no 0."""
 

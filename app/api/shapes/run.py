@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from app.api.shapes.series import Summary
+from app.api.shapes.series import Metric
 from app.api.shapes.shape import Document, Moment, Number, Shape
 from app.models import Asked, Status
 
@@ -45,7 +45,7 @@ class Run(Shape):
     result: Document | None
     evidence: Document | None = Field(description="What each trick actually did.")
     tricks: list[str]
-    metrics: dict[str, Summary]
+    metrics: dict[str, Metric]
     version: int = Field(description="Grows with every change.")
 
 

@@ -7,15 +7,11 @@ from pydantic import Field
 from app.api.shapes.shape import Moment, Number, Shape
 
 
-class Summary(Shape):
-    """A series without its points."""
+class Metric(Shape):
+    """What a run shows of each of its metrics."""
 
-    name: str
-    layer: str = Field(description="Empty for a metric of the run itself.")
-    unit: str
     points: int
     nonfinite: int = Field(description="How many points are NaN or infinite.")
-    first_step: int
     last_step: int
     first: Number
     last: Number
@@ -23,6 +19,15 @@ class Summary(Shape):
     lowest_step: int
     highest: Number = Field(description="Of the finite values; NaN where there is none.")
     highest_step: int
+
+
+class Summary(Metric):
+    """A series without its points."""
+
+    name: str
+    layer: str = Field(description="Empty for a metric of the run itself.")
+    unit: str
+    first_step: int
     total: Number = Field(description="Sum of the finite values.")
 
 
