@@ -407,6 +407,7 @@ def double_setup(criterion: Criterion) -> Setup:
         train_examples=32,
         drops_last=False,
         input_shape=(6,),
+        evaluation_batch=512,
         batches=lambda setup, epoch, first: iter(()),
         make_optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
         lr_multiplier=lambda step, steps: 1.0,

@@ -33,6 +33,8 @@ def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setu
         train_examples=len(data.train),
         drops_last=config.loader.drop_last,
         input_shape=facts.input_shape,
+        # larger ones gain nothing on a CPU, and leave its caches
+        evaluation_batch=512 if device.type == "cpu" else 4096,
         batches=batches.of_epoch,
         make_optimizer=config.optimizer.build,
         lr_multiplier=config.schedule.multiplier,

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from trainer.batch import Batch
 from trainer.setup import Setup, StepOutcome, predicted
 from trainer.tasks.base import Examples
-
-EVALUATION_BATCH = 512
 
 
 @dataclass
@@ -92,22 +91,37 @@ def evaluate(
     total = torch.zeros((), dtype=evaluation_dtype(setup.device), device=setup.device)
     correct = torch.zeros((), dtype=torch.int64, device=setup.device)
     averaged_over = 0.0
-    for host_batch in in_order(examples):
-        batch = setup.prepare(host_batch.to(setup.device))
-        output = model(batch.inputs)
-        total += setup.criterion.total(output, batch.targets)
-        correct += (predicted(output) == batch.targets).sum()
-        averaged_over += setup.criterion.averaged_over(output, batch.targets)
+    for output, targets in predictions(setup, model, examples):
+        total += setup.criterion.total(output, targets)
+        correct += (predicted(output) == targets).sum()
+        averaged_over += setup.criterion.averaged_over(output, targets)
         after_batch()
     model.train(was_training)
     loss = float(total) / setup.criterion.divisor(averaged_over)
     return Score(loss, int(correct) / len(examples))
 
 
-def in_order(examples: Examples) -> Iterator[Batch]:
-    for first in range(0, len(examples), EVALUATION_BATCH):
-        chosen = slice(first, first + EVALUATION_BATCH)
-        yield Batch(examples.inputs[chosen], examples.targets[chosen])
+def predictions(
+    setup: Setup, model: nn.Module, examples: Examples
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What the model says of each batch, and its targets, on the device.
+
+    The batches are half as large from the first one on that does not fit into its memory.
+    """
+    first = 0
+    while first < len(examples):
+        chosen = slice(first, first + setup.evaluation_batch)
+        host_batch = Batch(examples.inputs[chosen], examples.targets[chosen])
+        try:
+            batch = setup.prepare(host_batch.to(setup.device))
+            output = model(batch.inputs)
+        except torch.OutOfMemoryError:
+            if setup.evaluation_batch == 1:
+                raise
+            setup.evaluation_batch //= 2
+            continue
+        first = chosen.stop
+        yield output, batch.targets
 
 
 def evaluation_dtype(device: torch.device) -> torch.dtype:

@@ -64,6 +64,8 @@ class Setup:
     drops_last: bool
     input_shape: tuple[int, ...]
     """Of one input as the model sees it, without the batch: (C, H, W) for images."""
+    evaluation_batch: int
+    """Examples of a batch while evaluating; halved when they do not fit into the memory."""
 
     # one owner each
     batches: Callable[["Setup", int, int], Iterator[Batch]]
@@ -143,7 +145,7 @@ def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     setup.lap("copy")
     output = setup.forward(setup, batch)
     loss = setup.criterion.value(output, batch.targets)
-    hits = Hits((kept(output),), (batch.targets,), len(batch.targets))
+    hits = Hits((kept(output),), (batch.targets,), batch.targets.shape[0])
     setup.lap("forward")
     loss.backward()  # type: ignore[no-untyped-call]
     setup.lap("backward")
