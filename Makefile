@@ -23,7 +23,7 @@ PEERS := .venv-peers
 BENCHMARKS := loop recording reading listing starting layers pages live_pages
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
-.PHONY: help demo serve worker test check lint types tests slow faults gpu bench bench-quick peers format chromium extras clean
+.PHONY: help demo serve worker test check lint types tests slow faults gpu bench bench-quick bench-gpu peers format chromium extras clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench: $(VENV)/installed-dev peers ## Every benchmark beside its peers, an hour;
 # Peers that are not installed are named as such.
 bench-quick: $(VENV)/installed-dev ## The same with fewer repetitions and sizes, in five minutes
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --quick $(BENCH) || failed=1; done; exit $${failed:-0}
+
+bench-gpu: $(VENV)/installed-dev ## Recipes with and without each speed trick, on a CUDA device
+	@$(BIN)/python benchmarks/tricks.py $(BENCH)
 
 peers: $(PEERS)/tried ## Install the tools the benchmarks compare with, into .venv-peers
 
