@@ -142,6 +142,7 @@ def over_http(client: httpx2.Client, runs: list[int], smoothing: float) -> Calla
         "names": "loss",
         "points": SHOWN,
         "smoothing": smoothing,
+        "times": False,
         "packed": True,
     }
 

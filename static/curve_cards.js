@@ -19,6 +19,7 @@ export class CurveCards {
     this.seen = new IntersectionObserver((entries) => this.drawSeen(entries), { rootMargin: "200px" });
     for (const card of place.querySelectorAll("[data-metric]")) this.seen.observe(card);
     this.controls = document.getElementById("controls");
+    this.x = this.chosen.x;
     this.update = paced(() => this.fetch(), 250);
     this.controls.addEventListener("input", (event) => this.choose(event));
     this.controls.addEventListener("submit", (event) => event.preventDefault());
@@ -34,28 +35,30 @@ export class CurveCards {
     const { smoothing, x, scale } = this.chosen;
     document.getElementById("smoothing-value").textContent = smoothing;
     setQuery({ smoothing: Number(smoothing) ? smoothing : null, x: x === "step" ? null : x, scale: scale === "linear" ? null : scale });
-    if (event.target.name === "smoothing") this.update();
-    else {
-      // a zoom in steps means nothing in seconds
-      if (event.target.name === "x") this.setZoom(null);
-      this.draw();
-    }
+    // a zoom in steps means nothing in seconds
+    if (event.target.name === "x") this.setZoom(null);
+    if (event.target.name === "scale") this.draw();
+    else this.update();
   }
 
   get asked() {
     const width = this.place.querySelector(".chart").clientWidth * devicePixelRatio;
-    return { points: Math.max(200, Math.min(MOST_POINTS, Math.round(width))), smoothing: this.chosen.smoothing };
+    const { smoothing, x } = this.chosen;
+    return { points: Math.max(200, Math.min(MOST_POINTS, Math.round(width))), smoothing, times: x === "time" };
   }
 
   async fetch() {
-    await this.data.update(this.asked, (curve) => this.inside(curve));
+    const { x } = this.chosen;
+    await this.data.update(this.asked, (curve) => this.inside(curve, x));
+    // only now: seconds cannot be drawn before they are there
+    this.x = x;
     await this.draw();
   }
 
   /** The steps of a curve between which the zoom lies; null for all of it. */
-  inside(curve) {
+  inside(curve, x) {
     if (!this.zoom || !curve.steps.length) return null;
-    const places = this.places(curve, this.chosen.x);
+    const places = this.places(curve, x);
     const [first, last] = this.zoom.map((place) => stepAt(places, curve.steps, place));
     return [Math.max(0, Math.floor(first)), Math.ceil(last)];
   }
@@ -88,7 +91,8 @@ export class CurveCards {
   }
 
   figure(curves) {
-    const { smoothing, x, scale } = this.chosen;
+    const { smoothing, scale } = this.chosen;
+    const { x } = this;
     const traces = curves.flatMap((curve) => this.traces(curve, Number(smoothing), x));
     return {
       traces,
@@ -118,8 +122,10 @@ export class CurveCards {
   }
 
   places(curve, x) {
-    const began = this.data.began(curve.run);
-    if (x === "time") return Array.from(curve.times, (time) => time - began);
+    if (x === "time") {
+      const began = this.data.began(curve.run);
+      return Array.from(curve.times, (time) => time - began);
+    }
     const perEpoch = (x === "epoch" && this.how.stepsPerEpoch(curve)) || 1;
     return Array.from(curve.steps, (step) => step / perEpoch);
   }

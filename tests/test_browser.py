@@ -407,16 +407,60 @@ PAGES = (
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
+def barriers(page: Page) -> list[tuple[str, str]]:
+    """What keeps somebody from using the page: the rule and the first element that breaks it."""
+    page.wait_for_timeout(300)
+    found = Axe().run(page).response["violations"]
+    grave = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [(each["id"], each["nodes"][0]["html"]) for each in grave]
+
+
 @pytest.mark.usefixtures("diverged", "waiting")
 @pytest.mark.parametrize("path", PAGES)
 def test_nobody_is_kept_out_in_light_or_dark(window: Window, path: str) -> None:
     for scheme in SCHEMES:
         window.page.emulate_media(color_scheme=scheme)
-        page = window.open(path)
-        page.wait_for_timeout(300)
-        found = Axe().run(page).response["violations"]
-        grave = [each for each in found if each["impact"] in ("serious", "critical")]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in grave] == []
+        assert barriers(window.open(path)) == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_tokens_are_made_and_revoked_by_whoever_uses_the_page(
+    window: Window, scheme: Literal["light", "dark"]
+) -> None:
+    page = window.page
+    page.emulate_media(color_scheme=scheme)
+    window.open("/settings/tokens")
+    page.fill("[name=name]", "ann")
+    page.click("text=Make a token")
+    expect(page.locator(".secret")).to_contain_text("tl_")
+    assert barriers(page) == []
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.querySelector('.secret').scrollWidth") <= 360
+    page.fill("[name=name]", "ann")
+    page.click("text=Make a token")
+    expect(page.locator("#name-error")).to_contain_text("there is a token 'ann' already")
+    expect(page.locator("[name=name]")).to_have_value("ann")
+    assert barriers(page) == []
+    # the browser itself reports that the form was refused
+    window.complaints.clear()
+    page.click("text=Revoke ann")
+    expect(page.locator(".empty")).to_contain_text("no token yet")
+    assert barriers(window.open("/settings/audit")) == []
+    expect(page.locator(".refused")).not_to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_refused_login_is_told_to_everybody(
+    window: Window, scheme: Literal["light", "dark"]
+) -> None:
+    page = window.page
+    page.emulate_media(color_scheme=scheme)
+    window.open("/login")
+    page.fill("#token", "wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("No token is like that")
+    window.complaints.clear()
+    assert barriers(page) == []
 
 
 @pytest.mark.usefixtures("diverged", "waiting")

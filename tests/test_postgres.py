@@ -18,19 +18,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from lab import Lab, tiny_config
 from sqlalchemy import inspect, text, update
+from sqlalchemy.exc import OperationalError
 
 from app import finding, labels, order, queue
 from app.db import is_migrated, open_database
 from app.executors.training import train_claimed
 from app.liveness import Liveness
 from app.models import Asked, Status, workers
+from app.problems import TOOK_TOO_LONG
 from app.queue import ClaimLost
 from app.run_view import RunQuery, list_runs
 from app.runlog import RunLog
 from app.settings import Settings
 from trainer.failures import Cause, Failure
 from trainer.store.curve_reader import read_curves
-from trainer.store.database import connect, metadata, reading, writing
+from trainer.store.database import connect, limited, metadata, reading, writing
 from trainer.store.database_clock import database_now
 from trainer.store.reader import find_series, list_layer_outputs, read_log
 
@@ -249,3 +251,15 @@ def test_a_log_with_what_the_database_cannot_hold_is_kept_all_the_same(lab: Lab)
         chunks = read_log(connection, claim.run_id)
     assert [chunk.number for chunk in chunks] == [0, 1]
     assert "".join(chunk.text for chunk in chunks) == "one\N{REPLACEMENT CHARACTER}two\ndrei ☃\n"
+
+
+def test_a_query_that_takes_too_long_is_given_up(lab: Lab) -> None:
+    with (
+        reading(lab.engine) as connection,
+        pytest.raises(OperationalError, match=TOOK_TOO_LONG[1]),
+        limited(connection, 0.1),
+    ):
+        connection.execute(text("SELECT pg_sleep(60)"))
+    # the limit is that of one transaction: the same connection reads on without it
+    with reading(lab.engine) as connection:
+        connection.execute(text("SELECT pg_sleep(0.3)"))

@@ -79,7 +79,8 @@ def make_once(connection: Connection) -> str:
 
 
 def make_for_browser(connection: Connection, given: Row[Any]) -> str:
-    """A browser's own secret, as good as the one it logged in with."""
+    """A browser's own secret, as good as the one it logged in with, which is used by that."""
+    note_use(connection, given.id)
     connection.execute(delete(tokens).where(tokens.c.kind == Kind.BROWSER, ~is_good()))
     made_from = None if given.kind == Kind.ONCE else given.id
     return put(connection, Kind.BROWSER, given.name, Role(given.role), BROWSER_DAYS, made_from)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import Row
 
 from app.api import shapes
 from app.api.answers import MISSING, JsonResponse, RunList, numbers
@@ -44,6 +43,7 @@ def curves(
         str,
         Query(pattern=CURSOR, description="Of an earlier answer: only what is new since then."),
     ] = "",
+    times: Annotated[bool, Query(description="Also when each point was made.")] = True,
     packed_: Annotated[
         bool, Query(alias="packed", description="Columns as base64 of little-endian numbers.")
     ] = False,
@@ -71,7 +71,12 @@ def curves(
     return JsonResponse(
         {
             "curves": [
-                {**shown(row, found[row.id], encode, smoothing), "appended": row.id in new}
+                {
+                    "run": row.run_id,
+                    **summary(row),
+                    **columns(found[row.id], encode, times=times, smoothed=smoothing > 0),
+                    "appended": row.id in new,
+                }
                 for row in rows
             ],
             "cursor": Cursor.at(rows, attempts).text,
@@ -79,14 +84,12 @@ def curves(
     )
 
 
-def shown(
-    row: Row[Any], curve: Curve, encode: Callable[..., Encoded], smoothing: float
+def columns(
+    curve: Curve, encode: Callable[..., Encoded], *, times: bool, smoothed: bool
 ) -> dict[str, Any]:
-    columns = {
-        "run": row.run_id,
-        **summary(row),
-        "steps": encode(curve.points.steps),
-        "values": encode(curve.points.values),
-        "times": encode(curve.points.times),
-    }
-    return columns | {"smoothed": encode(curve.smoothed, rounded=True)} if smoothing else columns
+    found = {"steps": encode(curve.points.steps), "values": encode(curve.points.values)}
+    if times:
+        found["times"] = encode(curve.points.times)
+    if smoothed:
+        found["smoothed"] = encode(curve.smoothed, rounded=True)
+    return found

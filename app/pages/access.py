@@ -4,11 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import Connection
 
 from app.access import audit, tokens
 from app.access.roles import Role
 from app.connections import Reading, Writing
 from app.pages.templates import render
+from trainer.part import Refused
 
 router = APIRouter(prefix="/settings")
 
@@ -29,8 +31,11 @@ def make(
     role: Annotated[Role, Form()],
 ) -> Response:
     """The page with the new secret on it: no other answer ever holds it."""
-    secret = tokens.make(connection, name.strip(), role)
-    return shown(request, connection, name.strip(), secret)
+    try:
+        secret = tokens.make(connection, name.strip(), role)
+    except Refused as refused:
+        return shown(request, connection, 409, name=name, role=role, trouble=str(refused))
+    return shown(request, connection, made_name=name.strip(), secret=secret)
 
 
 @router.post("/tokens/{number}/revoke")
@@ -56,15 +61,15 @@ def log(
     )
 
 
-def shown(request: Request, connection: Reading, name: str = "", secret: str = "") -> Response:
+def shown(request: Request, connection: Connection, status: int = 200, **said: str) -> Response:
     answer = render(
         request,
         "settings/tokens.html",
+        status,
         tokens=tokens.listed(connection),
         roles=list(Role),
         fixed=tokens.FROM_ENVIRONMENT,
-        made_name=name,
-        secret=secret,
+        **{"name": "", "role": Role.EDITOR, "trouble": "", "secret": "", **said},
     )
     answer.headers["Cache-Control"] = "no-store"
     return answer

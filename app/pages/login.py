@@ -122,6 +122,13 @@ def form(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    answer = render(request, "login.html", status, wanted=own_path(wanted), trouble=trouble)
+    answer = render(
+        request,
+        "login.html",
+        status,
+        wanted=own_path(wanted),
+        trouble=trouble,
+        is_wrong=request.method == "POST",
+    )
     answer.headers.update({**NO_STORE, **(headers or {})})
     return answer

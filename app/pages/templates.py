@@ -80,9 +80,20 @@ def moment(at: float | None) -> Markup:
     """A Unix time as how long ago it was, with the full date to hover over."""
     if at is None:
         return Markup("–")
-    stamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-    full = datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(stamp, full, ago(at))
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(stamp(at), full(at), ago(at))
+
+
+def exact_moment(at: float) -> Markup:
+    """A Unix time as its full date."""
+    return Markup('<time datetime="{}">{}</time>').format(stamp(at), full(at))
+
+
+def stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def full(at: float) -> str:
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def ago(at: float) -> str:
@@ -180,6 +191,7 @@ def environment() -> Environment:
         "duration": duration,
         "size": size,
         "moment": moment,
+        "exact_moment": exact_moment,
         "colour": colour,
         "told": told,
         "marked": marked,

@@ -58,7 +58,9 @@ class Curve(Summary):
     run: int
     steps: list[int] | Packed
     values: list[Number] | Packed
-    times: list[Moment] | Packed
+    times: list[Moment] | Packed | None = Field(
+        None, description="When each point was made; left out where nobody asked for it."
+    )
     smoothed: list[Number] | Packed | None = Field(
         None,
         description="Smoothed over every point, or over means of at least 64 where the series is "
