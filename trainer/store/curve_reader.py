@@ -1,7 +1,7 @@
 """CurveReader: series as charts want them, at a cost that depends on the chart and not the run."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -64,8 +64,10 @@ def read_curves(
     found: dict[int, Curve] = {}
     for level, those in by_level.items():
         read = read_buckets if level else read_whole
-        found |= read(connection, level, those, smoothing)
-    return [thin(between(found[row.id], steps), most) for row in series]
+        # thinned one by one, while its points are still in the processor's cache
+        for series_id, curve in read(connection, level, those, smoothing):
+            found[series_id] = thin(between(curve, steps), most)
+    return [found[row.id] for row in series]
 
 
 def read_newer(connection: Connection, series_id: int, place: int, smoothing: float) -> Curve:
@@ -105,22 +107,19 @@ def stretches_of(connection: Connection, ids: Sequence[int], steps: Steps) -> di
 
 def read_whole(
     connection: Connection, level: int, stretches: Mapping[int, Stretch], smoothing: float
-) -> dict[int, Curve]:
+) -> Iterator[tuple[int, Curve]]:
     """Every point of these stretches, and what smoothing must know of those before."""
     rows = rows_of(connection, level, with_memory(stretches, memory(smoothing)))
-    curves = {}
     for series_id, own in rows.items():
         points = Points.joined([unpack(row.payload) for row in own])
-        curves[series_id] = Curve(points, smooth(points.values, smoothing))
-    return curves
+        yield series_id, Curve(points, smooth(points.values, smoothing))
 
 
 def read_buckets(
     connection: Connection, level: int, stretches: Mapping[int, Stretch], smoothing: float
-) -> dict[int, Curve]:
+) -> Iterator[tuple[int, Curve]]:
     """The marks of the buckets in these stretches, and the smoothed means beside them."""
     wider = with_memory(stretches, memory(smoothing))
-    curves = {}
     for series_id, rows in rows_of(connection, level, wider).items():
         begin, end = wider[series_id]
         stored = max((row.number + row.points for row in rows), default=begin)
@@ -130,8 +129,7 @@ def read_buckets(
             tail = rows_of(connection, 0, {series_id: Stretch(stored, end)})[series_id]
             points = Points.joined([unpack(row.payload) for row in tail])
             buckets += [coarsened(points, LEVELS[level])] if len(points) else []
-        curves[series_id] = of_buckets(Buckets.joined(buckets), LEVELS[level], smoothing)
-    return curves
+        yield series_id, of_buckets(Buckets.joined(buckets), LEVELS[level], smoothing)
 
 
 def of_buckets(buckets: Buckets, size: int, smoothing: float) -> Curve:
