@@ -104,6 +104,25 @@ def test_an_error_in_a_persons_own_code_is_told_with_that_frame_first(
     assert "in broken" in run.failure["traceback"]
 
 
+def test_a_view_of_a_channels_last_tensor_is_explained_with_the_tensor_and_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Digits, folders: object) -> None:
+        features = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+        features.view(2, -1)
+
+    monkeypatch.setattr(Digits, "load", broken)
+    lab = Lab.at(tmp_path)
+    told = lab.run(lab.train(tiny_config())).failure["explanation"]
+    assert "features is 2 x 3 x 4 x 5 with strides 60, 1, 15, 3 (channels_last)" in told
+    assert "flatten() or reshape()" in told
+
+
+def test_an_error_that_says_it_all_is_not_explained() -> None:
+    error = raised(lambda: torch.zeros(2, 3).view(7))
+    assert "explanation" not in failure_of(error, FACTS).details
+
+
 # -- less memory ----------------------------------------------------------------------------
 
 

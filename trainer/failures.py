@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from sqlalchemy.exc import DBAPIError
 
+from trainer.layouts import explanation_of
 from trainer.part import Refused
 
 LONGEST_TRACEBACK = 40_000
@@ -122,9 +123,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def told(error: BaseException) -> dict[str, Any]:
-    """The error's type, its traceback, and its frames, those of the person's own code first."""
+    """The error's type, its traceback, and its frames, those of the person's own code first.
+
+    Where more is known of the error than it says, an explanation too.
+    """
     text = "".join(traceback.format_exception(error))
+    explanation = explanation_of(error)
     return {
+        **({"explanation": explanation} if explanation else {}),
         "type": type(error).__name__,
         "message": str(error)[:4000],
         "frames": sorted(frames_of(error), key=lambda frame: WHOSE.index(frame["whose"])),

@@ -60,7 +60,7 @@ def failure_block(run: Mapping[str, Any]) -> FailureBlock | None:
         cause=cause,
         title=TITLES.get(cause, "Failed"),
         sentence=sentence(run["reason"], cause),
-        advice=run["advice"],
+        advice=details.get("explanation") or run["advice"],
         frames=shown,
         more_frames=folded,
         traceback=details.get("traceback", ""),
