@@ -72,6 +72,9 @@ def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[
     def send(case: Case) -> None:
         nonlocal sent
         sent += 1
+        # every other one of the run that there is: made-up numbers name none
+        if sent % 2 and "run" in (case.path_parameters or {}) and case.method != "DELETE":
+            case.path_parameters["run"] = "1"
         try:
             case.call_and_validate(headers=headers, checks=CHECKS)
         except FailureGroup as failures:

@@ -20,6 +20,7 @@ from trainer.tricks import (
     TRICKS,
     CudnnBenchmark,
     Deterministic,
+    Freeze,
     GradientAccumulation,
     RandomShift,
     Seed,
@@ -174,6 +175,7 @@ tricks = st.lists(
     st.builds(Seed)
     | st.builds(Deterministic, warn_only=st.booleans())
     | st.builds(RandomShift, pixels=st.integers(1, 256), flip=st.booleans())
+    | st.builds(Freeze, layers=st.sampled_from(["", "block1", "*.norm, head"]))
     | st.builds(GradientAccumulation, steps=st.integers(2, 1024)),
     unique_by=type,
     max_size=4,

@@ -28,9 +28,13 @@ class LayerFacts:
 
 def model_anatomy(model: Model, task: TaskFacts) -> tuple[LayerFacts, ...]:
     """The layers of a model on a task's inputs. Raises Refused when they do not fit."""
+    return anatomy(weightless(model, task), task.input_shape)
+
+
+def weightless(model: Model, task: TaskFacts) -> nn.Module:
+    """The network on the meta device: every shape, and no memory for a weight."""
     with torch.device("meta"):
-        network = model.build(task.input_shape, task.outputs)
-    return anatomy(network, task.input_shape)
+        return model.build(task.input_shape, task.outputs)
 
 
 def anatomy(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerFacts, ...]:

@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.anatomy import LayerFacts, chosen_layers, matching, model_anatomy
+from trainer.anatomy import LayerFacts, chosen_layers, matching, model_anatomy, weightless
 from trainer.config import RunConfig
 from trainer.part import Refused
-from trainer.tricks import CudnnBenchmark, GradientAccumulation, RandomShift
+from trainer.tricks import CudnnBenchmark, Freeze, GradientAccumulation, RandomShift
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             )
         if isinstance(trick, RandomShift) and (why := trick.unfit(task.input_shape)):
             yield Problem(f"tricks.{number}.pixels", why)
+        if isinstance(trick, Freeze) and (why := trick.unfit(weightless(config.model, task))):
+            yield Problem(f"tricks.{number}.layers", why)
 
 
 def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
@@ -115,6 +117,11 @@ def warnings(config: RunConfig) -> Iterator[str]:
             yield (
                 f"gradient_accumulation: batch norm, where there is any, averages over only "
                 f"{size} examples; 16 or more are safer"
+            )
+        if isinstance(trick, Freeze):
+            yield (
+                "freeze: this run begins with fresh weights, so the frozen layers stay as they "
+                "were drawn"
             )
         if isinstance(trick, RandomShift) and trick.flip and not config.task.same_mirrored:
             yield (

@@ -9,12 +9,13 @@ from trainer.part import name_of
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
 from trainer.tricks.cudnn_benchmark import CudnnBenchmark
 from trainer.tricks.deterministic import Deterministic
+from trainer.tricks.freeze import Freeze
 from trainer.tricks.gradient_accumulation import GradientAccumulation
 from trainer.tricks.random_shift import RandomShift
 from trainer.tricks.seed import Seed
 
 AnyTrick = Annotated[
-    Seed | Deterministic | CudnnBenchmark | RandomShift | GradientAccumulation,
+    Seed | Deterministic | CudnnBenchmark | RandomShift | Freeze | GradientAccumulation,
     Field(discriminator="name"),
 ]
 TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
@@ -50,6 +51,7 @@ __all__ = [
     "CudnnBenchmark",
     "Deterministic",
     "Exactness",
+    "Freeze",
     "GradientAccumulation",
     "RandomShift",
     "Seed",
