@@ -108,8 +108,11 @@ def message(error: Any) -> str:
 
 def echo(value: Any) -> Any:
     """What was given, short enough to send back."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | float):
         return value
+    if isinstance(value, int) and abs(value) < 2**63:
+        return value
+    # larger whole numbers have no place in JSON that every program can read
     return clipped(str(value))
 
 

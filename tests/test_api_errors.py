@@ -356,3 +356,11 @@ def test_the_first_requests_make_the_document_of_the_api_once(
     assert len(made) == 1
     assert all(document["paths"] for document in documents)
     app.state.engine.dispose()
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**100])
+def test_a_number_too_large_for_json_is_sent_back_as_text(client: TestClient, number: int) -> None:
+    answer = client.post(f"{API}/check", json={"config": {"sede": number}})
+    assert answer.status_code == 200
+    (problem,) = answer.json()["problems"]
+    assert problem["given"] == str(number)
