@@ -86,6 +86,19 @@ def test_the_api_takes_only_json(client: TestClient, kind: str) -> None:
     assert client.get(f"{API}/runs").json()["total"] == 0
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "/curves?runs=1&points=20001",
+        "/runs?limit=501",
+        "/curves?runs=" + ",".join(map(str, range(1, 202))),
+    ],
+)
+def test_an_answer_holds_so_much_and_no_more(client: TestClient, asked: str) -> None:
+    field = asked.partition("?")[2].split("=")[-2].rpartition("&")[2]
+    assert field in refusal(client.get(API + asked), 422)
+
+
 def test_a_form_of_thousands_of_fields_is_refused(client: TestClient) -> None:
     answer = client.post("/runs/new", data={f"field{number}": "x" for number in range(2000)})
     assert "more fields than any form here" in refusal(answer, 413)
