@@ -44,7 +44,9 @@ def test_the_score_is_that_of_all_examples_at_once(setup: Setup, data: TaskData)
         output = setup.model(inputs.float())
     found = evaluate(setup, data.test)
     assert found.loss == pytest.approx(float(F.cross_entropy(output, data.test.targets)), 1e-5)
-    assert found.accuracy == float((output.argmax(1) == data.test.targets).double().mean())
+    assert found.metrics.numbers["accuracy"] == float(
+        (output.argmax(1) == data.test.targets).double().mean()
+    )
 
 
 @pytest.mark.parametrize("most", [300, 100, 7, 1])
@@ -56,7 +58,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     tried = let_fit(setup, most)
     score = evaluate(setup, data.test)
     assert score.loss == pytest.approx(whole.loss, 1e-6)
-    assert score.accuracy == whole.accuracy
+    assert score.metrics == whole.metrics
     assert setup.evaluation_batch <= most
     refused = [size for size in tried if size > most]
     assert sum(tried) - sum(refused) == len(data.test)

@@ -3,31 +3,24 @@
 import dataclasses
 import itertools
 import json
-import math
 import os
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from lab import Lab, tiny_config
 from pydantic import ValidationError
-from torch import nn
 
 from app.models import Status
-from trainer.batch import Batch
-from trainer.block import shares
 from trainer.build import build_setup
 from trainer.config import RunConfig
-from trainer.losses import CrossEntropy, MeanSquaredError
 from trainer.part import Refused
-from trainer.setup import Criterion, Setup, plain_backward
+from trainer.setup import Setup
 from trainer.store.database import finite
 from trainer.streams import stream_seed
 from trainer.tasks import DataFolders
@@ -45,7 +38,6 @@ from trainer.tricks import (
     name_of,
 )
 from trainer.tricks.deterministic import CUBLAS
-from trainer.tricks.gradient_accumulation import accumulate
 from trainer.tricks.seed import seeded
 
 NAMES = [name_of(trick) for trick in TRICKS]
@@ -350,200 +342,3 @@ def test_seed_starts_every_generator_of_the_process_from_the_runs_seed(tmp_path:
         "numpy": stream_seed(11, "numpy") % 2**32,
         "random": stream_seed(11, "random"),
     }
-
-
-# -- accumulated gradients ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """Cross-entropy with class weights, and a class that is not counted: a criterion of our own.
-
-    Its mean divides by the summed weights of the targets that count.
-    """
-
-    weight: torch.Tensor
-    ignored: int = -100
-
-    def value(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(output, target, self.weight, ignore_index=self.ignored)
-
-    def total(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(
-            output, target, self.weight, ignore_index=self.ignored, reduction="sum"
-        )
-
-    def averaged_over(self, output: torch.Tensor, target: torch.Tensor) -> float:
-        return float(self.weight[target[target != self.ignored]].sum())
-
-    def divisor(self, averaged_over: float) -> float:
-        return averaged_over
-
-
-WEIGHT = torch.linspace(0.1, 4.0, 5, dtype=torch.float64)
-CRITERIA: Mapping[str, Criterion] = {
-    "cross-entropy": CrossEntropy(),
-    "cross-entropy, sum": CrossEntropy(reduction="sum"),
-    "smoothed labels": CrossEntropy(label_smoothing=0.2),
-    "smoothed labels, sum": CrossEntropy(label_smoothing=0.2, reduction="sum"),
-    "squared error": MeanSquaredError(),
-    "squared error, sum": MeanSquaredError(reduction="sum"),
-    "class weights": Weighted(WEIGHT),
-    "class weights, ignored targets": Weighted(WEIGHT, ignored=3),
-}
-WINDOWS = {"even": (8, 8, 8, 8), "short last batch": (8, 8, 8, 3), "short window": (8, 8, 5)}
-
-
-def double_setup(criterion: Criterion) -> Setup:
-    """A network without batch norm in double precision, as far as a backward pass needs one."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 5)).double()
-    return Setup(
-        model=model,
-        criterion=criterion,
-        device=torch.device("cpu"),
-        seed=0,
-        epochs=1,
-        batch_size=8,
-        batches_per_epoch=4,
-        train_examples=32,
-        drops_last=False,
-        input_shape=(6,),
-        evaluation_batch=512,
-        batches=lambda setup, epoch, first: iter(()),
-        make_optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
-        lr_multiplier=lambda step, steps: 1.0,
-        prepare=lambda batch: batch,
-    )
-
-
-def window_of(sizes: Sequence[int]) -> tuple[Batch, ...]:
-    chance = torch.Generator().manual_seed(7)
-    inputs = torch.randn(sum(sizes), 6, generator=chance, dtype=torch.float64)
-    # sorted, so that the batches differ in their classes as much as they can
-    targets = torch.randint(5, (sum(sizes),), generator=chance).sort().values
-    return tuple(map(Batch, inputs.split(list(sizes)), targets.split(list(sizes))))
-
-
-def joined(window: Sequence[Batch]) -> Batch:
-    return Batch(
-        torch.cat([batch.inputs for batch in window]),
-        torch.cat([batch.targets for batch in window]),
-    )
-
-
-def gradients(setup: Setup) -> torch.Tensor:
-    return torch.cat([p.grad.flatten() for p in setup.model.parameters() if p.grad is not None])
-
-
-def off(one: torch.Tensor, other: torch.Tensor) -> float:
-    """How far apart two gradients are, relative to their size."""
-    return float((one - other).norm() / other.norm())
-
-
-@pytest.mark.parametrize("sizes", [*WINDOWS.values()], ids=[*WINDOWS])
-@pytest.mark.parametrize("criterion", [*CRITERIA.values()], ids=[*CRITERIA])
-def test_the_accumulated_gradient_is_the_large_batchs(
-    criterion: Criterion, sizes: tuple[int, ...]
-) -> None:
-    window = window_of(sizes)
-    large, small = double_setup(criterion), double_setup(criterion)
-    expected = plain_backward(large, (joined(window),))
-    outcome = accumulate(small, window)
-    assert off(gradients(small), gradients(large)) < 1e-13
-    assert outcome.loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
-    assert shares([outcome.hits]).tolist() == shares([expected.hits]).tolist()
-    assert outcome.hits.examples == expected.hits.examples == sum(sizes)
-    assert not outcome.loss.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("criterion", "sizes", "wrong_by"),
-    [
-        ("cross-entropy", (8, 8, 8, 8), 0.0),
-        ("cross-entropy", (8, 8, 8, 3), 0.05),
-        ("class weights", (8, 8, 8, 8), 0.05),
-        ("class weights, ignored targets", (8, 8, 8, 8), 0.05),
-    ],
-)
-def test_dividing_each_loss_by_the_number_of_batches_would_be_wrong(
-    criterion: str, sizes: tuple[int, ...], wrong_by: float
-) -> None:
-    window = window_of(sizes)
-    large, naive = double_setup(CRITERIA[criterion]), double_setup(CRITERIA[criterion])
-    plain_backward(large, (joined(window),))
-    for batch in window:
-        loss = naive.criterion.value(naive.model(batch.inputs), batch.targets)
-        (torch.nan_to_num(loss) / len(window)).backward()
-    wrong = off(gradients(naive), gradients(large))
-    assert wrong > wrong_by if wrong_by else wrong < 1e-13
-
-
-def test_a_run_with_accumulated_gradients_has_the_curve_of_the_large_batchs_run(
-    tmp_path: Path,
-) -> None:
-    mlp = {"name": "mlp", "hidden": [16]}
-    lab = Lab.at(tmp_path)
-    large = lab.train(tiny_config(model=mlp, budget={"epochs": 3}))
-    small = lab.train(
-        with_tricks(
-            GradientAccumulation(), model=mlp, loader={"batch_size": 90}, budget={"epochs": 3}
-        )
-    )
-    for name in ("train_loss", "train_accuracy", "learning_rate", "val_loss"):
-        one, other = lab.points(small, name), lab.points(large, name)
-        assert one.steps.tolist() == other.steps.tolist()
-        np.testing.assert_allclose(one.values, other.values, rtol=2e-5)
-    evidence = lab.run(small).evidence["gradient_accumulation"]
-    # 1,437 examples are 15 batches of 90 and one of 87
-    assert evidence == {
-        "batch_size": 90,
-        "effective_batch_size": 360,
-        "steps_per_epoch": 4,
-        "batches_in_last_step": 4,
-        "learning_rate_factor": 1.0,
-        "batch_norm_layers": 0,
-        "batch_norm_momentum": [],
-    }
-
-
-@pytest.mark.parametrize(("rule", "factor"), [("linear", 3.0), ("sqrt", math.sqrt(3))])
-def test_the_learning_rate_is_raised_by_the_rule_that_was_chosen(
-    tmp_path: Path, rule: str, factor: float
-) -> None:
-    lab = Lab.at(tmp_path)
-    plain = lab.points(lab.train(with_tricks(GradientAccumulation(steps=3))), "learning_rate")
-    trick = GradientAccumulation(steps=3, learning_rate_rule=rule)  # type: ignore[arg-type]
-    raised_id = lab.train(with_tricks(trick))
-    raised = lab.points(raised_id, "learning_rate")
-    np.testing.assert_allclose(raised.values, plain.values * factor, rtol=1e-6)
-    evidence = lab.run(raised_id).evidence["gradient_accumulation"]
-    assert evidence["learning_rate_factor"] == pytest.approx(factor)
-    # four batches in steps of three: the second step gets one
-    assert (evidence["steps_per_epoch"], evidence["batches_in_last_step"]) == (2, 1)
-
-
-@pytest.mark.parametrize("steps", [2, 4, 16])
-def test_batch_norm_remembers_over_a_window_what_it_would_over_the_large_batch(steps: int) -> None:
-    config = with_tricks(GradientAccumulation(steps=steps), loader={"batch_size": 32})
-    setup = setup_of(config)
-    config.tricks[0].apply(setup)
-    norms = [m for m in setup.model.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) == 3
-    norm, large = norms[0].train(), nn.BatchNorm2d(2)
-    batch = torch.randn(32, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3
-    large(batch)
-    for _ in range(steps):
-        norm(batch)
-    torch.testing.assert_close(norm.running_mean, large.running_mean)
-    torch.testing.assert_close(norm.running_var, large.running_var)
-    evidence = config.tricks[0].evidence(setup)
-    assert evidence["batch_norm_layers"] == 3
-    assert evidence["batch_norm_momentum"] == [pytest.approx(1 - 0.9 ** (1 / steps))]
-
-
-def test_batch_norm_is_left_alone_where_that_was_chosen() -> None:
-    config = with_tricks(GradientAccumulation(adjust_batch_norm=False))
-    setup = setup_of(config)
-    config.tricks[0].apply(setup)
-    assert config.tricks[0].evidence(setup)["batch_norm_momentum"] == [0.1]

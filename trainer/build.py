@@ -1,5 +1,7 @@
 """Build: from a config to the plain setup that tricks then edit."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -20,11 +22,13 @@ def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setu
             f"a batch of {config.loader.batch_size} is larger than the {len(data.train)} training "
             "examples and drop_last leaves it out; lower batch_size or switch drop_last off"
         )
+    targets = replace(facts.targets, spread=data.target_spread)
     resident = is_resident(config.loader, data.train, device)
     batches = (ResidentBatches if resident else LoadedBatches)(order, data.train, device)
     return Setup(
         model=initial_model(config, facts.input_shape, facts.outputs),
-        criterion=config.loss,
+        criterion=config.loss.criterion(targets, data.train.targets, device),
+        targets=targets,
         device=device,
         seed=config.seed,
         epochs=config.budget.epochs,

@@ -4,9 +4,20 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.anatomy import LayerFacts, chosen_layers, matching, model_anatomy, weightless
+from trainer.anatomy import (
+    LayerFacts,
+    chosen_layers,
+    layers_of,
+    matching,
+    model_anatomy,
+    output_shapes,
+    weightless,
+)
 from trainer.config import RunConfig
-from trainer.part import Refused
+from trainer.losses import LOSSES
+from trainer.models import MODELS, Model
+from trainer.part import Refused, name_of
+from trainer.tasks import TaskFacts
 from trainer.tricks import CudnnBenchmark, Freeze, GradientAccumulation, RandomShift
 
 
@@ -41,10 +52,16 @@ def check(config: RunConfig) -> tuple[Problem, ...]:
 def problems(config: RunConfig) -> Iterator[Problem]:
     task = config.task.facts()
     try:
-        layers = model_anatomy(config.model, task)
+        network = weightless(config.model, task)
     except Refused as refusal:
         yield Problem("model.name", str(refusal))
         return
+    shapes = output_shapes(network, task.input_shape)
+    layers = layers_of(network, shapes)
+    if why := wrong_output(config, shapes.get("")):
+        yield Problem("model.name", why)
+    if unfit := config.loss.unfit(task.targets):
+        yield Problem(f"loss.{unfit[0]}", unfit[1] + other_losses(config, task))
     for pattern in config.recording.layers:
         if not matching(layers, pattern):
             yield Problem("recording.layers", unknown_layer(pattern, layers))
@@ -66,10 +83,42 @@ def problems(config: RunConfig) -> Iterator[Problem]:
                 f"tricks.{number}.name",
                 f"cudnn_benchmark has nothing to search: {config.model.name} has no convolution",
             )
-        if isinstance(trick, RandomShift) and (why := trick.unfit(task.input_shape)):
-            yield Problem(f"tricks.{number}.pixels", why)
+        if isinstance(trick, RandomShift) and (immovable := trick.unfit(task.input_shape)):
+            yield Problem(f"tricks.{number}.pixels", immovable)
         if isinstance(trick, Freeze) and (why := trick.unfit(weightless(config.model, task))):
             yield Problem(f"tricks.{number}.layers", why)
+
+
+def wrong_output(config: RunConfig, found: tuple[int, ...] | None) -> str:
+    """Why what the model gives cannot be held against the task's targets; "" where it can."""
+    task = config.task.facts()
+    if found == task.output_shape:
+        return ""
+    fitting = [name_of(model) for model in MODELS if fits(model(), task)]
+    return (
+        f"{config.model.name} gives {shown(found)} for an example, and {config.task.name} needs "
+        f"{shown(task.output_shape)} ({task.kind.meaning}); choose {' or '.join(fitting)}"
+    )
+
+
+def other_losses(config: RunConfig, task: TaskFacts) -> str:
+    """Where the loss is for other targets, those that are for these."""
+    if task.kind in config.loss.suits:
+        return ""
+    return f": {', '.join(name_of(loss) for loss in LOSSES if task.kind in loss.suits)}"
+
+
+def fits(model: Model, task: TaskFacts) -> bool:
+    """Whether a model takes a task's inputs and gives what is held against its targets."""
+    try:
+        network = weightless(model, task)
+    except Refused:
+        return False
+    return output_shapes(network, task.input_shape).get("") == task.output_shape
+
+
+def shown(shape: tuple[int, ...] | None) -> str:
+    return "x".join(map(str, shape)) if shape else "no single tensor"
 
 
 def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
@@ -107,6 +156,8 @@ def facts(config: RunConfig) -> RunFacts:
 def warnings(config: RunConfig) -> Iterator[str]:
     """What works, but perhaps not as meant."""
     size, examples = config.loader.batch_size, config.task.facts().train_examples
+    if told := config.loss.mapping_of_old_flags:
+        yield f"{config.loss.name}: {told}"
     for trick in config.tricks:
         if isinstance(trick, CudnnBenchmark) and not config.loader.drop_last and examples % size:
             yield (

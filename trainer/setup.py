@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainer.batch import Batch
+from trainer.targets import Kind, Targets
 
 JSON = Mapping[str, Any]
 KEPT_SCORES = 16_384
@@ -20,26 +21,30 @@ class StepOutcome(NamedTuple):
 
     loss: torch.Tensor
     """The undivided loss over the step's examples, a detached scalar."""
-    hits: "Hits"
+    examples: int
+    hits: "Hits | None"
+    """None where no answer is right or wrong."""
 
 
 class Hits(NamedTuple):
     """What was predicted and what was right, to be compared when there is time: a step has none."""
 
     outputs: tuple[torch.Tensor, ...]
-    """Of each batch the scores (N, …, C), or the classes (N, …) where the scores take much room."""
+    """Of each batch the scores (N, C, …), or what they say where the scores take much room."""
     targets: tuple[torch.Tensor, ...]
-    """Class numbers (N, …)."""
-    examples: int
+    """As `kind` has them, (N, …)."""
+    kind: Kind
+    ignored: int | None = None
+    """The class number of targets that do not count."""
 
 
 class Criterion(Protocol):
-    """What a setup needs of a loss; `trainer.losses.Loss` is one."""
+    """What a setup needs of a loss; `trainer.losses.Criterion` is one."""
 
     def value(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
     def total(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...
-    def averaged_over(self, output: torch.Tensor, target: torch.Tensor) -> float: ...
-    def divisor(self, averaged_over: float) -> float: ...
+    def averaged_over(self, output: torch.Tensor, target: torch.Tensor) -> float | torch.Tensor: ...
+    def divisor(self, averaged_over: float | torch.Tensor) -> float | torch.Tensor: ...
 
 
 class TrickState(Protocol):
@@ -66,6 +71,8 @@ class Setup:
     """Of one input as the model sees it, without the batch: (C, H, W) for images."""
     evaluation_batch: int
     """Examples of a batch while evaluating; halved when they do not fit into the memory."""
+    targets: Targets
+    """What is asked of each example, for whoever holds predictions against it."""
 
     # one owner each
     batches: Callable[["Setup", int, int], Iterator[Batch]]
@@ -137,6 +144,23 @@ class Setup:
             batch = change(batch)
         return batch
 
+    def kept(self, output: torch.Tensor) -> torch.Tensor:
+        """What is kept of scores until somebody counts hits: finding the highest takes a while."""
+        scores = output.detach()
+        return scores if scores.numel() <= KEPT_SCORES else self.targets.kind.predicted(scores)
+
+    def outcome(
+        self,
+        loss: torch.Tensor,
+        outputs: tuple[torch.Tensor, ...],
+        targets: tuple[torch.Tensor, ...],
+    ) -> StepOutcome:
+        """What a step saw, given its loss and of each batch what is `kept` and its targets."""
+        kind, hits = self.targets.kind, None
+        if kind.has_classes:
+            hits = Hits(outputs, targets, kind, self.targets.ignored)
+        return StepOutcome(loss.detach(), sum(map(len, targets)), hits)
+
 
 def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     """Forward and backward of a step that takes one batch; leaves the gradients in `.grad`."""
@@ -145,19 +169,8 @@ def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     setup.lap("copy")
     output = setup.forward(setup, batch)
     loss = setup.criterion.value(output, batch.targets)
-    hits = Hits((kept(output),), (batch.targets,), batch.targets.shape[0])
+    kept = setup.kept(output)
     setup.lap("forward")
     loss.backward()  # type: ignore[no-untyped-call]
     setup.lap("backward")
-    return StepOutcome(loss.detach(), hits)
-
-
-def kept(output: torch.Tensor) -> torch.Tensor:
-    """What is kept of scores until somebody counts hits: finding the highest takes a while."""
-    scores = output.detach()
-    return scores if scores.numel() <= KEPT_SCORES else predicted(scores)
-
-
-def predicted(scores: torch.Tensor) -> torch.Tensor:
-    """The class (N,) at which each row of scores (N, C) is highest."""
-    return scores.argmax(dim=-1)
+    return setup.outcome(loss, (kept,), (batch.targets,))

@@ -33,19 +33,20 @@ class Digits(Task):
         )
 
     def load(self, folders: DataFolders) -> TaskData:
-        # imported here: scikit-learn takes half a second, and only this task needs it
-        from sklearn.datasets import load_digits
+        train, test = read_digits()
+        stored = train.inputs.float()
+        return TaskData(train, test, mean=float(stored.mean()), spread=float(stored.std()))
 
-        bunch = load_digits()
-        inputs = torch.from_numpy(bunch.images.astype("uint8")).unsqueeze(1)
-        targets = torch.from_numpy(bunch.target.astype("int64"))
-        # one fixed split for everybody: the run's seed must not change what is tested
-        order = torch.randperm(EXAMPLES, generator=generator(0, "digits", "split"))
-        test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
-        stored = inputs[train].float()
-        return TaskData(
-            train=Examples(inputs[train], targets[train]),
-            test=Examples(inputs[test], targets[test]),
-            mean=float(stored.mean()),
-            spread=float(stored.std()),
-        )
+
+def read_digits() -> tuple[Examples, Examples]:
+    """The digits to train on and to test on: inputs (N, 1, 8, 8) from 0 to 16, targets (N,)."""
+    # imported here: scikit-learn takes half a second, and few tasks need it
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    inputs = torch.from_numpy(bunch.images.astype("uint8")).unsqueeze(1)
+    targets = torch.from_numpy(bunch.target.astype("int64"))
+    # one fixed split for everybody: the run's seed must not change what is tested
+    order = torch.randperm(EXAMPLES, generator=generator(0, "digits", "split"))
+    test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
+    return Examples(inputs[train], targets[train]), Examples(inputs[test], targets[test])
