@@ -49,6 +49,10 @@ POST   editor  /runs/{run}/archive
 POST   editor  /runs/{run}/unarchive
 POST   editor  /runs/{run}/describe
 POST   editor  /runs/{run}/delete
+GET    viewer  /api/v1/inquiries
+POST   editor  /api/v1/inquiries
+GET    viewer  /api/v1/inquiries/{number}
+POST   editor  /api/v1/inquiries/{number}/cancel
 GET    viewer  /runs/{run}
 GET    viewer  /runs/{run}/header
 GET    viewer  /runs/{run}/layers

@@ -81,6 +81,7 @@ class Proof:
             "error": self.judged.gradient,
             "holds": self.holds,
             "note": self.note,
+            "judged": dict(self.judged.layers),
             "comparisons": [vars(one) | {"layers": dict(one.layers)} for one in self.comparisons],
         }
 

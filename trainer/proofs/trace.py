@@ -62,7 +62,8 @@ class Trace:
             if module.training and isinstance(output, torch.Tensor):
                 self.calls[path] += 1
                 call = self.calls[path]
-                self.mark("forward", path if call == 1 else f"{path} (call {call})", output)
+                repeated = f", call {call}" if call > 1 else ""
+                self.mark("forward", f"{path} ({type(module).__name__}{repeated})", output)
 
         return see
 

@@ -1,0 +1,95 @@
+"""/inquiries: ask what is answered on a worker's device, and read the answers."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+from sqlalchemy import Connection, Row, select
+
+from app.api import shapes
+from app.api.answers import MISSING, REFUSED, JsonResponse, problems
+from app.check import config_errors
+from app.connections import Reading, Writing
+from app.inquiries import desk
+from app.inquiries.desk import State, TooManyWait
+from app.models import inquiries
+from app.problems import Invalid
+from trainer.inquiries import AnyInquiry, Preflight
+
+router = APIRouter(prefix="/inquiries", tags=["inquiries"])
+
+Number = Annotated[int, Path(ge=1, lt=2**63)]
+HIDDEN = ("asked", "fence", "alone")
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="ask",
+    response_model=shapes.Inquiry,
+    responses={429: problems("Too many wait")},
+)
+def ask(inquiry: AnyInquiry, connection: Writing) -> Response:
+    """Ask a question; the answer comes under its number."""
+    # what is wrong with a config is what a pre-flight is asked
+    if not isinstance(inquiry, Preflight) and (errors := config_errors(inquiry.config, "config.")):
+        raise Invalid(errors)
+    try:
+        number = desk.add(connection, inquiry)
+    except TooManyWait as many:
+        raise HTTPException(429, str(many), {"Retry-After": "10"}) from many
+    location = {"Location": f"/api/v1/inquiries/{number}"}
+    return JsonResponse(view(desk.find(connection, number)), 201, location)
+
+
+@router.get("", operation_id="list_inquiries", response_model=shapes.Inquiries)
+def list_(
+    connection: Reading,
+    kind: Annotated[str, Query(max_length=100)] = "",
+    status: State | None = None,
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="`next` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> Response:
+    """Questions, newest first, without their answers."""
+    query = select(inquiries).order_by(inquiries.c.id.desc()).limit(limit + 1)
+    for column, wanted in ((inquiries.c.kind, kind), (inquiries.c.status, status)):
+        if wanted:
+            query = query.where(column == wanted)
+    if before is not None:
+        query = query.where(inquiries.c.id < before)
+    rows = connection.execute(query).all()
+    return JsonResponse(
+        {
+            "inquiries": [view(row) | {"answer": None} for row in rows[:limit]],
+            "next": rows[limit - 1].id if len(rows) > limit else None,
+        }
+    )
+
+
+@router.get(
+    "/{number}", operation_id="get_inquiry", response_model=shapes.Inquiry, responses=MISSING
+)
+def get(number: Number, connection: Reading) -> Response:
+    """A question, how far its answer is, and the answer."""
+    return one(connection, number)
+
+
+@router.post(
+    "/{number}/cancel",
+    operation_id="cancel_inquiry",
+    response_model=shapes.Inquiry,
+    responses=REFUSED,
+)
+def cancel(number: Number, connection: Writing) -> Response:
+    """End it without an answer; one that is being answered ends within seconds."""
+    desk.cancel(connection, number)
+    return one(connection, number)
+
+
+def one(connection: Connection, number: int) -> Response:
+    return JsonResponse(view(desk.find(connection, number)))
+
+
+def view(row: Row[Any]) -> dict[str, Any]:
+    return {key: value for key, value in row._mapping.items() if key not in HIDDEN}
