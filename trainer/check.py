@@ -17,6 +17,7 @@ from trainer.config import RunConfig
 from trainer.losses import LOSSES
 from trainer.models import MODELS, Model
 from trainer.part import Refused, name_of
+from trainer.sources import NO_REFERENCE, references
 from trainer.tasks import TaskFacts
 from trainer.tricks import CudnnBenchmark, Freeze, GradientAccumulation, RandomShift
 
@@ -71,6 +72,9 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             f"a batch of {config.loader.batch_size} is larger than the {task.train_examples} "
             "training examples, and drop_last leaves it out; lower it or switch drop_last off",
         )
+    for field, reference in references(config):
+        if not reference.strip():
+            yield Problem(field, NO_REFERENCE)
     batches = batches_per_epoch(config)
     for number, trick in enumerate(config.tricks):
         if isinstance(trick, GradientAccumulation) and trick.steps > batches > 0:

@@ -68,7 +68,9 @@ class Freeze(Trick):
                 # at every pass: whoever calls model.train() turns all of its layers back
                 norm.register_forward_pre_hook(stay_in_eval)
         kept = {path: m for path, m in frozen.items() if self.keeps(m)}
-        setup.trick_state[self.name] = Untouched(setup.model, kept, list(frozen))
+        setup.trick_state[self.name] = untouched = Untouched(setup.model, kept, list(frozen))
+        # not yet: starting weights are still to come
+        setup.initialise.append(untouched.remember)
 
     def evidence(self, setup: Setup) -> Mapping[str, Any]:
         untouched = setup.trick_state[self.name]
@@ -129,6 +131,9 @@ class Untouched:
         self, model: nn.Module, with_buffers: Mapping[str, nn.Module], paths: list[str]
     ) -> None:
         self.model, self.with_buffers, self.paths = model, frozenset(with_buffers), paths
+        self.before: dict[str, str] = {}
+
+    def remember(self, setup: Setup) -> None:
         self.before = dict(self.fingerprints())
 
     def fingerprints(self) -> Iterator[tuple[str, str]]:
