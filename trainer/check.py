@@ -19,7 +19,13 @@ from trainer.models import MODELS, Model
 from trainer.part import Refused, name_of
 from trainer.sources import NO_REFERENCE, references
 from trainer.tasks import TaskFacts
-from trainer.tricks import CudnnBenchmark, Freeze, GradientAccumulation, RandomShift
+from trainer.tricks import (
+    CudnnBenchmark,
+    Freeze,
+    GradientAccumulation,
+    RandomShift,
+    StartingWeights,
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,9 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             )
         if isinstance(trick, RandomShift) and (immovable := trick.unfit(task.input_shape)):
             yield Problem(f"tricks.{number}.pixels", immovable)
-        if isinstance(trick, Freeze) and (why := trick.unfit(weightless(config.model, task))):
+        if isinstance(trick, Freeze | StartingWeights) and (
+            why := trick.unfit(weightless(config.model, task))
+        ):
             yield Problem(f"tricks.{number}.layers", why)
 
 
@@ -173,7 +181,9 @@ def warnings(config: RunConfig) -> Iterator[str]:
                 f"gradient_accumulation: batch norm, where there is any, averages over only "
                 f"{size} examples; 16 or more are safer"
             )
-        if isinstance(trick, Freeze):
+        if isinstance(trick, Freeze) and not any(
+            isinstance(other, StartingWeights) for other in config.tricks
+        ):
             yield (
                 "freeze: this run begins with fresh weights, so the frozen layers stay as they "
                 "were drawn"
