@@ -17,8 +17,15 @@ from trainer.config import RunConfig
 from trainer.losses import LOSSES
 from trainer.models import MODELS, Model
 from trainer.part import Refused, name_of
+from trainer.sources import NO_REFERENCE, references
 from trainer.tasks import TaskFacts
-from trainer.tricks import CudnnBenchmark, Freeze, GradientAccumulation, RandomShift
+from trainer.tricks import (
+    CudnnBenchmark,
+    Freeze,
+    GradientAccumulation,
+    RandomShift,
+    StartingWeights,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,9 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             f"a batch of {config.loader.batch_size} is larger than the {task.train_examples} "
             "training examples, and drop_last leaves it out; lower it or switch drop_last off",
         )
+    for field, reference in references(config):
+        if not reference.strip():
+            yield Problem(field, NO_REFERENCE)
     batches = batches_per_epoch(config)
     for number, trick in enumerate(config.tricks):
         if isinstance(trick, GradientAccumulation) and trick.steps > batches > 0:
@@ -85,7 +95,9 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             )
         if isinstance(trick, RandomShift) and (immovable := trick.unfit(task.input_shape)):
             yield Problem(f"tricks.{number}.pixels", immovable)
-        if isinstance(trick, Freeze) and (why := trick.unfit(weightless(config.model, task))):
+        if isinstance(trick, Freeze | StartingWeights) and (
+            why := trick.unfit(weightless(config.model, task))
+        ):
             yield Problem(f"tricks.{number}.layers", why)
 
 
@@ -169,7 +181,9 @@ def warnings(config: RunConfig) -> Iterator[str]:
                 f"gradient_accumulation: batch norm, where there is any, averages over only "
                 f"{size} examples; 16 or more are safer"
             )
-        if isinstance(trick, Freeze):
+        if isinstance(trick, Freeze) and not any(
+            isinstance(other, StartingWeights) for other in config.tricks
+        ):
             yield (
                 "freeze: this run begins with fresh weights, so the frozen layers stay as they "
                 "were drawn"

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from trainer.batch import Batch
+from trainer.part import Refused
+from trainer.sources import Trained
 from trainer.targets import Kind, Targets
 
 JSON = Mapping[str, Any]
@@ -91,10 +93,14 @@ class Setup:
     batches_per_step: int = 1
     """How many loader batches one optimizer step takes; the last step of an epoch may get fewer."""
     evaluated_model: Callable[["Setup"], nn.Module] = field(default=lambda setup: setup.model)
+    trained: Callable[[str], Trained] = lambda reference: no_other_run(reference)
+    """What another run has learned, by its number, its name, or recipe:NAME."""
     lap: Callable[[str], None] = lambda activity: None
     """Told of an activity when it is over; the loop sets it to its watch's."""
 
     # many each, in the order of the catalogue
+    initialise: list[Callable[["Setup"], None]] = field(default_factory=list)
+    """Called once in the life of a run, placed and before its first step; not on resuming."""
     change_batch: list[Callable[[Batch], Batch]] = field(default_factory=list)
     change_gradients: list[Callable[["Setup"], None]] = field(default_factory=list)
     parameter_rules: list[Callable[[str, nn.Parameter], Mapping[str, Any]]] = field(
@@ -124,6 +130,11 @@ class Setup:
         self.optimizer = self.make_optimizer(self.parameter_groups())
         for group in self.optimizer.param_groups:
             group["peak_lr"] = group["lr"]
+
+    def start_fresh(self) -> None:
+        """Let the tricks initialise a placed setup that no checkpoint is loaded into."""
+        for initialise in self.initialise:
+            initialise(self)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Trainable parameters, grouped by the options that the parameter rules give them."""
@@ -160,6 +171,10 @@ class Setup:
         if kind.has_classes:
             hits = Hits(outputs, targets, kind, self.targets.ignored)
         return StepOutcome(loss.detach(), sum(map(len, targets)), hits)
+
+
+def no_other_run(reference: str) -> Trained:
+    raise Refused(f"no other runs can be found from here, {reference!r} neither; train in a lab")
 
 
 def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:

@@ -230,8 +230,8 @@ class RunWatch:
             "stopped_early": self.stopped_early,
             "finished_with": self.config.budget.model_dump() if is_last else None,
         }
-        place = self.place
-        saved = save_checkpoint(place.checkpoints, place.fence, self.setup, progress, notes)
+        config = self.config.model_dump(mode="json")
+        saved = save_checkpoint(self.place, self.setup, progress, config, notes)
         self.point_to(saved)
         self.clock.lap("checkpoint")
         self.saved_at = self.clock.last

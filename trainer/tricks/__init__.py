@@ -13,9 +13,16 @@ from trainer.tricks.freeze import Freeze
 from trainer.tricks.gradient_accumulation import GradientAccumulation
 from trainer.tricks.random_shift import RandomShift
 from trainer.tricks.seed import Seed
+from trainer.tricks.starting_weights import StartingWeights
 
 AnyTrick = Annotated[
-    Seed | Deterministic | CudnnBenchmark | RandomShift | Freeze | GradientAccumulation,
+    Seed
+    | Deterministic
+    | CudnnBenchmark
+    | RandomShift
+    | StartingWeights
+    | Freeze
+    | GradientAccumulation,
     Field(discriminator="name"),
 ]
 TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
@@ -56,6 +63,7 @@ __all__ = [
     "RandomShift",
     "Seed",
     "Stage",
+    "StartingWeights",
     "Trick",
     "clashes",
     "in_order",

@@ -1,6 +1,5 @@
 """freeze: layers that stay as they are while the others learn."""
 
-import fnmatch
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
@@ -12,6 +11,7 @@ from torch import nn
 from trainer.part import Refused
 from trainer.setup import Setup
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
+from trainer.tricks.naming import NAMES, layers_with_tensors, named, split, with_weights
 
 # every kind that keeps running statistics has this for a parent; PyTorch has no public name for it
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -47,7 +47,7 @@ class Freeze(Trick):
     layers: str = Field(
         "",
         max_length=1000,
-        pattern=r"^[\w.*?\[\]!, -]*$",
+        pattern=NAMES,
         description="Names or patterns with commas between, such as block1, *.norm; what is inside "
         "a layer is frozen with it. Empty: all but the last layer that has weights.",
     )
@@ -68,7 +68,9 @@ class Freeze(Trick):
                 # at every pass: whoever calls model.train() turns all of its layers back
                 norm.register_forward_pre_hook(stay_in_eval)
         kept = {path: m for path, m in frozen.items() if self.keeps(m)}
-        setup.trick_state[self.name] = Untouched(setup.model, kept, list(frozen))
+        setup.trick_state[self.name] = untouched = Untouched(setup.model, kept, list(frozen))
+        # not yet: starting weights are still to come
+        setup.initialise.append(untouched.remember)
 
     def evidence(self, setup: Setup) -> Mapping[str, Any]:
         untouched = setup.trick_state[self.name]
@@ -96,21 +98,11 @@ class Freeze(Trick):
 
     def frozen(self, model: nn.Module) -> dict[str, nn.Module]:
         """The layers to freeze that hold tensors, by path. Refuses a pattern that names none."""
-        own = {path: module for path, module in model.named_modules() if has_tensors(module)}
-        weighted = [path for path, m in own.items() if any(True for _ in m.parameters(False))]
-        patterns = [part.strip() for part in self.layers.split(",") if part.strip()]
-        for pattern in patterns:
-            if not any(is_inside(path, pattern) for path in own):
-                raise Refused(
-                    f"freeze: no layer with weights is named {pattern!r}; there are "
-                    f"{', '.join(own)}"
-                )
-        frozen = {
-            path: module
-            for path, module in own.items()
-            if any(is_inside(path, pattern) for pattern in patterns)
-            or (not patterns and path != weighted[-1])
-        }
+        own = layers_with_tensors(model)
+        weighted = with_weights(own)
+        frozen = named(self.layers, own, self.name)
+        if not split(self.layers):
+            frozen = {path: module for path, module in own.items() if path != weighted[-1]}
         if not frozen:
             raise Refused("freeze: this model has one layer with weights; it has to learn")
         if set(weighted) <= set(frozen):
@@ -129,6 +121,9 @@ class Untouched:
         self, model: nn.Module, with_buffers: Mapping[str, nn.Module], paths: list[str]
     ) -> None:
         self.model, self.with_buffers, self.paths = model, frozenset(with_buffers), paths
+        self.before: dict[str, str] = {}
+
+    def remember(self, setup: Setup) -> None:
         self.before = dict(self.fingerprints())
 
     def fingerprints(self) -> Iterator[tuple[str, str]]:
@@ -149,19 +144,6 @@ class Untouched:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.before = dict(state["before"])
-
-
-def has_tensors(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False)) or any(
-        True for _ in module.buffers(recurse=False)
-    )
-
-
-def is_inside(path: str, pattern: str) -> bool:
-    """Whether a pattern names a layer or one that it lies in."""
-    parts = path.split(".")
-    above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    return any(fnmatch.fnmatchcase(one, pattern) for one in above)
 
 
 def stay_in_eval(module: nn.Module, inputs: object) -> None:
