@@ -199,7 +199,7 @@ def runs(
         print_json(found)
         return
     name = Column("name", no_wrap=True)
-    columns = ("run", name, "status", "step", "val_accuracy", "seconds", "reason")
+    columns = ("run", name, "status", "step", "score", "seconds", "reason")
     table = Table(*columns, box=None, header_style="dim")
     for run in found:
         table.add_row(*map(shown, in_columns(run)))
@@ -279,10 +279,10 @@ def shown_url(settings: Settings) -> str:
 
 
 def in_columns(run: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A run as a row of the list: number, name, status, step, accuracy, seconds, reason."""
-    accuracy = run["metrics"].get("val_accuracy", {}).get("last")
+    """A run as a row of the list: number, name, status, step, main metric, seconds, reason."""
+    score = run["metrics"].get(run["main_metric"], {}).get("last")
     seconds = run["train_seconds"]
-    return run["id"], run["name"], run["status"], run["step"], accuracy, seconds, run["reason"]
+    return run["id"], run["name"], run["status"], run["step"], score, seconds, run["reason"]
 
 
 def shown(value: Any) -> Text:

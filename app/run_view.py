@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, Text, and_, func, or_, select, t
 from sqlalchemy.sql.elements import ColumnElement
 
 from app import finding
+from app.metrics import kind_of
 from app.missing import RunMissing
 from app.models import Status, runs
 from trainer.config import RunConfig
@@ -195,6 +196,7 @@ def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
         "seconds_left": seconds_left(row),
         "samples_per_second": samples_per_second(row),
         "tricks": [trick["name"] for trick in row.config["tricks"]],
+        "main_metric": kind_of(row.config).main_metric,
         "metrics": metrics,
     }
 

@@ -202,13 +202,17 @@ def test_zoom_survives_new_points_and_is_in_the_address(window: Window) -> None:
     wait_for(lambda: curve(page, "loss", "training"))
     ranges = """() => [...document.querySelectorAll("#curves .chart")]
         .map((chart) => chart.layout.xaxis.range.map(Math.round))"""
-    assert page.evaluate(ranges) == [[10, 20]] * 3
+    found = page.evaluate(ranges)
+    assert len(found) > 2
+    assert set(map(tuple, found)) == {(10, 20)}
     page.evaluate(
         """document.querySelector("[name=smoothing]")
             .dispatchEvent(new Event("input", {bubbles: true}))"""
     )
     page.wait_for_timeout(600)
-    assert page.evaluate(ranges) == [[10, 20]] * 3
+    found = page.evaluate(ranges)
+    assert len(found) > 2
+    assert set(map(tuple, found)) == {(10, 20)}
     page.click("#reset-zoom")
     wait_for(lambda: page.evaluate(ranges)[0] != [10, 20])
     assert "zoom" not in page.url

@@ -54,6 +54,7 @@ GET    viewer  /runs/{run}/header
 GET    viewer  /runs/{run}/layers
 GET    viewer  /runs/{run}/probe/{example}.png
 GET    viewer  /runs/{run}/evidence
+GET    viewer  /runs/{run}/results
 GET    viewer  /runs/{run}/log
 GET    viewer  /runs/{run}/config
 GET    viewer  /runs/{run}/environment

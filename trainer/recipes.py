@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from trainer.config import Budget, RunConfig
 from trainer.loader import Loader
-from trainer.models import Mlp, ResNet20, SmallCnn
+from trainer.losses import BinaryCrossEntropyWithLogits, CrossEntropy, Huber
+from trainer.models import Mlp, ResNet20, SmallCnn, UNet
 from trainer.optimizers import AdamW, Sgd
 from trainer.part import Refused
 from trainer.schedules import Cosine, OneCycle
-from trainer.tasks import Digits, FashionMnist
+from trainer.tasks import BreastCancer, Diabetes, Digits, DigitScenes, FashionMnist
 from trainer.tricks import CudnnBenchmark, Deterministic, GradientAccumulation, Seed
 
 
@@ -65,6 +66,43 @@ RECIPES: Mapping[str, Recipe] = {
             optimizer=AdamW(),
             schedule=Cosine(warmup=0.05),
             budget=Budget(epochs=20),
+        ),
+    ),
+    "breast-cancer-mlp": Recipe(
+        "Breast cancer, MLP",
+        "Yes or no from a table: one score, and what a yes counts against a no.",
+        RunConfig(
+            task=BreastCancer(),
+            model=Mlp(hidden=(32,)),
+            loss=BinaryCrossEntropyWithLogits(balance=True),
+            optimizer=AdamW(),
+            schedule=Cosine(warmup=0.05),
+            budget=Budget(epochs=40),
+        ),
+    ),
+    "diabetes-mlp": Recipe(
+        "Diabetes, MLP",
+        "A number from a table: Huber's loss, R² and errors in the units of the data.",
+        RunConfig(
+            task=Diabetes(),
+            model=Mlp(hidden=(16,)),
+            loss=Huber(),
+            optimizer=AdamW(learning_rate=1e-2, weight_decay=0.3),
+            schedule=Cosine(warmup=0.05),
+            budget=Budget(epochs=20),
+        ),
+    ),
+    "scenes-unet": Recipe(
+        "Digit scenes, U-Net",
+        "A class for every pixel; balanced class weights against a background that is everywhere.",
+        RunConfig(
+            task=DigitScenes(),
+            model=UNet(),
+            loader=Loader(batch_size=32),
+            loss=CrossEntropy(weighting="balanced"),
+            optimizer=AdamW(learning_rate=1e-2),
+            schedule=OneCycle(),
+            budget=Budget(epochs=6),
         ),
     ),
     "fashion-cnn": Recipe(

@@ -19,6 +19,7 @@ from app.executors.training import heed_termination, train_claimed
 from app.queue import Claim
 from app.settings import Settings
 from trainer.lifeline import die_with_parent
+from trainer.streams import start_generators_anew
 
 
 class LocalExecutor:
@@ -110,6 +111,7 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
     threading.Thread(target=die_with_worker, name="lifeline", daemon=True).start()
     # the fork server makes itself the way to start processes; each loader would load torch anew
     multiprocessing.set_start_method(None, force=True)
+    start_generators_anew()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     heed_termination()
     os.dup2(output.fileno(), 1)
