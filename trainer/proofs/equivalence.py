@@ -179,7 +179,7 @@ def as_type(batch: Batch, dtype: torch.dtype) -> Batch:
 
 def window_of(config: RunConfig, data: TaskData, sizes: Sequence[int]) -> tuple[Batch, ...]:
     """The first examples of the first epoch, in batches of these sizes."""
-    order = EpochOrder(config.loader, len(data.train), config.seed).order[: sum(sizes)]
+    order = EpochOrder(config.loader, data.train.targets, config.seed).order[: sum(sizes)]
     return tuple(
         Batch(data.train.inputs[members], data.train.targets[members], members, 0)
         for members in torch.split(order, list(sizes))
