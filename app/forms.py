@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from app.catalogue import KINDS, documentation, summary_of
 from app.problems import message
 from trainer.check import check
-from trainer.config import Budget, Loader, Recording, RunConfig
+from trainer.config import Budget, Recording, RunConfig
+from trainer.loader import Loader
 from trainer.part import Part, name_of
 from trainer.tricks import TRICKS, Stage, Trick
 

@@ -36,6 +36,7 @@ METRICS: Mapping[str, Metric] = {
     "rmse": Metric("Root mean squared error", is_lower_better=True),
     "calibration_error": Metric("Calibration error", "share", is_lower_better=True),
     "learning_rate": Metric("Learning rate"),
+    "data_seconds": Metric("Seconds waiting for data", is_lower_better=True),
 }
 """By name without train_ or val_, in the order of pages."""
 

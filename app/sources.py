@@ -17,26 +17,30 @@ from trainer.data_folders import DataFolders
 from trainer.part import Refused
 from trainer.recipes import recipe
 from trainer.sources import BY_RECIPE, references
-from trainer.store.database import reading
+from trainer.store.database import connect, reading
 
 
 @dataclass(frozen=True)
 class LabSources:
     """Runs of one lab by number, by name, or by the recipe they were trained from."""
 
-    engine: Engine
     settings: Settings
 
     def checkpoint_of(self, reference: str) -> Path:
-        with reading(self.engine) as connection:
-            run = finished(connection, reference)
-            last: str = last_whole_checkpoint(connection, self.settings, run.id).file
+        # a connection of its own: this may be asked in a process that was forked since
+        engine = connect(self.settings.database_url)
+        try:
+            with reading(engine) as connection:
+                run = finished(connection, reference)
+                last: str = last_whole_checkpoint(connection, self.settings, run.id).file
+        finally:
+            engine.dispose()
         return own_folder(self.settings, run.id) / last
 
 
-def data_folders(engine: Engine, settings: Settings) -> DataFolders:
+def data_folders(settings: Settings) -> DataFolders:
     """Where data sets and the lab's other runs are found: what every training is given."""
-    return replace(settings.data_folders, sources=LabSources(engine, settings))
+    return replace(settings.data_folders, sources=LabSources(settings))
 
 
 def finished(connection: Connection, reference: str) -> Row[Any]:

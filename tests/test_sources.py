@@ -25,7 +25,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def sources_of(lab: Lab) -> LabSources:
-    return LabSources(lab.engine, lab.settings)
+    return LabSources(lab.settings)
 
 
 def newest_file(lab: Lab, run_id: int) -> Path:
@@ -130,7 +130,7 @@ def test_what_is_not_there_or_not_finished_is_refused_with_the_way_out(lab: Lab)
 def test_every_setup_of_a_lab_knows_its_other_runs(lab: Lab) -> None:
     config = tiny_config()
     run_id = lab.train(config)
-    folders = data_folders(lab.engine, lab.settings)
+    folders = data_folders(lab.settings)
     data = config.task.load(folders)
 
     def trained(setup: Setup) -> Trained:

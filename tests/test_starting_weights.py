@@ -47,7 +47,7 @@ def config_of(**how: Any) -> RunConfig:
 
 
 def setup_of(lab: Lab, config: RunConfig) -> Setup:
-    folders = data_folders(lab.engine, lab.settings)
+    folders = data_folders(lab.settings)
     setup = build_setup(config, config.task.load(folders), CPU, folders.sources)
     for trick in config.tricks:
         trick.apply(setup)
@@ -111,7 +111,7 @@ def test_what_has_another_shape_stays_fresh_and_both_shapes_are_told(lab: Lab) -
     # the pictures of Fashion-MNIST are larger: a head on top of them has more inputs
     config = config_of(new_head=False, task={"name": "fashion_mnist"})
     data = tiny_config().task.load(lab.settings.data_folders)
-    folders = data_folders(lab.engine, lab.settings)
+    folders = data_folders(lab.settings)
     setup = build_setup(config, data, CPU, folders.sources)
     config.tricks[0].apply(setup)
     setup.place()

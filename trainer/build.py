@@ -12,7 +12,7 @@ from trainer.part import Refused
 from trainer.setup import Setup
 from trainer.sources import Sources, trained_by
 from trainer.streams import process_stream
-from trainer.tasks import TaskData
+from trainer.tasks import Examples, TaskData
 
 
 def build_setup(
@@ -20,15 +20,14 @@ def build_setup(
 ) -> Setup:
     """The plain setup of a config: the model on the CPU with its initial weights, no trick yet."""
     facts = config.task.facts()
-    order = EpochOrder(config.loader, len(data.train), config.seed)
+    order = EpochOrder(config.loader, data.train.targets, config.seed)
     if not len(order):
         raise Refused(
             f"a batch of {config.loader.batch_size} is larger than the {len(data.train)} training "
             "examples and drop_last leaves it out; lower batch_size or switch drop_last off"
         )
     targets = replace(facts.targets, spread=data.target_spread)
-    resident = is_resident(config.loader, data.train, device)
-    batches = (ResidentBatches if resident else LoadedBatches)(order, data.train, device)
+    batches = batches_of(order, data.train, device)
     setup = Setup(
         model=initial_model(config, facts.input_shape, facts.outputs),
         criterion=config.loss.criterion(targets, data.train.targets, device),
@@ -47,10 +46,19 @@ def build_setup(
         make_optimizer=config.optimizer.build,
         lr_multiplier=config.schedule.multiplier,
         prepare=data.normalise,
+        switches=[batches.in_use] if isinstance(batches, LoadedBatches) else [],
     )
     if sources is not None:
         setup.trained = partial(trained_by, sources)
     return setup
+
+
+def batches_of(
+    order: EpochOrder, examples: Examples, device: torch.device
+) -> ResidentBatches | LoadedBatches:
+    """What brings the examples: from where they stay, or loaded for each epoch."""
+    resident = is_resident(order.loader, examples, device)
+    return (ResidentBatches if resident else LoadedBatches)(order, examples, device)
 
 
 def initial_model(config: RunConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -21,6 +21,7 @@ from trainer.sources import NO_REFERENCE, references
 from trainer.tasks import TaskFacts
 from trainer.tricks import (
     CudnnBenchmark,
+    Deterministic,
     Freeze,
     GradientAccumulation,
     RandomShift,
@@ -72,11 +73,13 @@ def problems(config: RunConfig) -> Iterator[Problem]:
     for pattern in config.recording.layers:
         if not matching(layers, pattern):
             yield Problem("recording.layers", unknown_layer(pattern, layers))
-    if config.loader.drop_last and config.loader.batch_size > task.train_examples:
+    for field, why in config.loader.problems(task):
+        yield Problem(f"loader.{field}", why)
+    if not config.loader.in_order and any(isinstance(t, Deterministic) for t in config.tricks):
         yield Problem(
-            "loader.batch_size",
-            f"a batch of {config.loader.batch_size} is larger than the {task.train_examples} "
-            "training examples, and drop_last leaves it out; lower it or switch drop_last off",
+            "loader.in_order",
+            "deterministic promises the same bits every time, and with in_order off batches come "
+            "as they happen to be ready; switch in_order on, or deterministic off",
         )
     for field, reference in references(config):
         if not reference.strip():
@@ -140,8 +143,7 @@ def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
 
 
 def batches_per_epoch(config: RunConfig) -> int:
-    examples, size = config.task.facts().train_examples, config.loader.batch_size
-    return examples // size if config.loader.drop_last else -(-examples // size)
+    return config.loader.batches_of(config.task.facts().train_examples)
 
 
 def facts(config: RunConfig) -> RunFacts:
@@ -170,6 +172,13 @@ def warnings(config: RunConfig) -> Iterator[str]:
     size, examples = config.loader.batch_size, config.task.facts().train_examples
     if told := config.loss.mapping_of_old_flags:
         yield f"{config.loss.name}: {told}"
+    yield from config.loader.warnings(config.device)
+    weighting = getattr(config.loss, "weighting", "equal")
+    if config.loader.draws_by_class and weighting != "equal":
+        yield (
+            f"loader: {config.loader.sampler} and {config.loss.name} with {weighting} weights both "
+            "make up for rare classes, which then count twice; keep one"
+        )
     for trick in config.tricks:
         if isinstance(trick, CudnnBenchmark) and not config.loader.drop_last and examples % size:
             yield (

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainer.config import Budget, Loader, RunConfig
+from trainer.config import Budget, RunConfig
+from trainer.loader import Loader
 from trainer.losses import BinaryCrossEntropyWithLogits, CrossEntropy, Huber
 from trainer.models import Mlp, ResNet20, SmallCnn, UNet
 from trainer.optimizers import AdamW, Sgd

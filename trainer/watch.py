@@ -47,6 +47,7 @@ class RunWatch:
         self.place = place
         self.clock: Clock = recorder.clock
         self.clock.seconds |= notes.get("seconds", {})
+        self.waited = self.clock.seconds["data"]
         self.saved_at = self.clock.last
         self.layer_bytes = int(notes.get("layer_bytes", 0))
         self.examples = int(notes.get("examples", 0))
@@ -64,14 +65,17 @@ class RunWatch:
 
     def after_step(self, progress: Progress, outcome: StepOutcome) -> bool:
         self.examples += outcome.examples
+        waited = self.clock.seconds["data"]
         if progress.step % self.config.recording.metrics_every == 0:
             values: dict[str, Value] = {
                 "train_loss": outcome.loss,
                 "learning_rate": self.setup.optimizer.param_groups[0]["lr"],
+                "data_seconds": waited - self.waited,
             }
             if outcome.hits is not None:
                 values["train_accuracy"] = outcome.hits
             self.recorder.add(progress.step, values)
+        self.waited = waited
         self.recorder.turn(progress.step)
         self.clock.lap("recording")
         if self.probe.wants(progress.step):

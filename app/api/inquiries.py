@@ -2,23 +2,30 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from sqlalchemy import Connection, Row, select
 
 from app.api import shapes
 from app.api.answers import MISSING, REFUSED, JsonResponse, problems
-from app.check import config_errors
-from app.connections import Reading, Writing
+from app.check import must_be_possible
+from app.connections import AnEngine, Reading, Writing
 from app.inquiries import desk
 from app.inquiries.desk import State, TooManyWait
 from app.models import inquiries
-from app.problems import Invalid
-from trainer.inquiries import AnyInquiry, Preflight
+from trainer.inquiries import AnyInquiry, Inquiry, Preflight
 
 router = APIRouter(prefix="/inquiries", tags=["inquiries"])
 
 Number = Annotated[int, Path(ge=1, lt=2**63)]
 HIDDEN = ("asked", "fence", "alone")
+
+
+def possible(inquiry: AnyInquiry, engine: AnEngine) -> Inquiry:
+    """A question on a config that can be carried out; found out before the database is locked."""
+    # what is wrong with a config is what a pre-flight is asked
+    if not isinstance(inquiry, Preflight):
+        must_be_possible(inquiry.config, engine)
+    return inquiry
 
 
 @router.post(
@@ -28,11 +35,8 @@ HIDDEN = ("asked", "fence", "alone")
     response_model=shapes.Inquiry,
     responses={429: problems("Too many wait")},
 )
-def ask(inquiry: AnyInquiry, connection: Writing) -> Response:
+def ask(inquiry: Annotated[Inquiry, Depends(possible)], connection: Writing) -> Response:
     """Ask a question; the answer comes under its number."""
-    # what is wrong with a config is what a pre-flight is asked
-    if not isinstance(inquiry, Preflight) and (errors := config_errors(inquiry.config, "config.")):
-        raise Invalid(errors)
     try:
         number = desk.add(connection, inquiry)
     except TooManyWait as many:

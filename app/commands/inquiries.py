@@ -86,16 +86,17 @@ def prove(
 
 def lines(proofs: list[Mapping[str, Any]]) -> Table:
     """A line for each trick: its class, its error, and whether what it claims holds."""
-    columns = ("trick", "class", Column("gradient error", justify="right"), "claim", "")
+    error = Column("gradient error", justify="right", no_wrap=True)
+    columns = (Column("trick", no_wrap=True), Column("class", no_wrap=True), error, "claim", "")
     table = Table(*columns, box=None, header_style="dim")
     for proof in proofs:
-        error = "–" if proof["error"] is None else f"{proof['error']:.2g}"
+        found = "–" if proof["error"] is None else f"{proof['error']:.2g}"
         mark = MARKS[proof["holds"]] if proof["error"] is not None else "not possible"
         style = "red" if proof["holds"] is False else ""
         table.add_row(
             proof["trick"],
             proof["exactness"],
-            error,
+            found,
             Text(mark, style=style),
             Text(proof["note"], style="dim"),
         )
@@ -152,6 +153,7 @@ def reproduce(
 
 def answered(inquiry: "Inquiry") -> Mapping[str, Any]:
     """Answer an inquiry in this process, and show on the way how far it is."""
+    from app.sources import data_folders
     from trainer.build import choose_device
     from trainer.inquiries import Bench
 
@@ -161,4 +163,4 @@ def answered(inquiry: "Inquiry") -> Mapping[str, Any]:
         def tell(share: float, doing: str, so_far: Mapping[str, Any] | None = None) -> None:
             status.update(Text(f"{share:.0%} {doing}"))
 
-        return inquiry.answer(Bench(device, Settings().data_folders, tell))
+        return inquiry.answer(Bench(device, data_folders(Settings()), tell))

@@ -67,7 +67,7 @@ def train_claimed(claim: Claim, settings: Settings) -> None:
     place = Place(
         claim.run_id,
         settings.run_folder(claim.run_id),
-        data_folders(engine, settings),
+        data_folders(settings),
         claim.device,
         claim.fence,
         settings.reserve_megabytes * 10**6,

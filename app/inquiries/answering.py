@@ -14,6 +14,7 @@ from app.executors.training import Terminated, peak_of
 from app.inquiries import desk
 from app.inquiries.desk import Errand, ErrandLost
 from app.settings import Settings
+from app.sources import data_folders
 from trainer.build import choose_device
 from trainer.failures import failure_of
 from trainer.inquiries import AnyInquiry, Bench, Cancelled, Inquiry
@@ -67,7 +68,7 @@ def answer_claimed(errand: Errand, settings: Settings) -> None:
 
 def answered(engine: Engine, errand: Errand, settings: Settings) -> Mapping[str, Any]:
     inquiry: Inquiry = TypeAdapter(AnyInquiry).validate_python(errand.request)
-    bench = Bench(choose_device(errand.device), settings.data_folders, Teller(engine, errand))
+    bench = Bench(choose_device(errand.device), data_folders(settings), Teller(engine, errand))
     answer = inquiry.answer(bench)
     return {**answer, "beside_run": errand.beside_run}
 

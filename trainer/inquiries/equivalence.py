@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from trainer.inquiries.base import Bench, Inquiry
 from trainer.part import Refused
-from trainer.proofs.equivalence import prove
+from trainer.proofs.equivalence import Ground, prove
 from trainer.tricks import TRICKS, Trick, name_of
 
 
@@ -29,13 +29,13 @@ class Equivalence(Inquiry):
 
     def answer(self, bench: Bench) -> Mapping[str, Any]:
         tricks = self.tricks()
-        data = self.config.task.load(bench.data)
+        ground = Ground(self.config.task.load(bench.data), bench.device, bench.data.sources)
         proofs: list[Mapping[str, Any]] = []
         for number, trick in enumerate(tricks):
             name = name_of(type(trick))
             bench.tell(number / len(tricks), f"a step with {name}", {"proofs": list(proofs)})
             try:
-                proofs.append(prove(self.config, trick, data, bench.device).told())
+                proofs.append(prove(self.config, trick, ground).told())
             except (Refused, ValidationError) as refusal:
                 proofs.append(refused(trick, refusal))
         return {"device": str(bench.device), "proofs": proofs}

@@ -74,7 +74,7 @@ def rehearsed(config: RunConfig, bench: Bench) -> dict[str, Any]:
     bench.tell(0.0, "reading the data")
     data = config.task.load(bench.data)
     bench.tell(0.2, "building the model")
-    setup = build_setup(config, data, bench.device)
+    setup = build_setup(config, data, bench.device, bench.data.sources)
     tricks = in_order(config.tricks)
     for trick in tricks:
         trick.apply(setup)
@@ -82,6 +82,7 @@ def rehearsed(config: RunConfig, bench: Bench) -> dict[str, Any]:
         for switch in setup.switches:
             switches.enter_context(switch())
         setup.place()
+        setup.start_fresh()
         start_measuring(bench.device)
         rehearsal = Rehearsal(setup, bench)
         train(setup, Progress(), rehearsal)

@@ -57,7 +57,7 @@ class Examples:
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """All examples of one batch at once: what a DataLoader's fetcher asks for."""
         chosen = torch.as_tensor(indices)
-        return Batch(self.inputs[chosen], self.targets[chosen])
+        return Batch(self.inputs[chosen], self.targets[chosen], chosen)
 
     def __getitem__(self, index: int) -> Batch:
         return Batch(self.inputs[index], self.targets[index])
