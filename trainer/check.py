@@ -99,6 +99,8 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             why := trick.unfit(weightless(config.model, task))
         ):
             yield Problem(f"tricks.{number}.layers", why)
+        if isinstance(trick, Freeze) and (late := trick.too_late(config.budget.epochs)):
+            yield Problem(f"tricks.{number}.unfreeze_epoch", late)
 
 
 def wrong_output(config: RunConfig, found: tuple[int, ...] | None) -> str:

@@ -158,6 +158,7 @@ def take_step(
         switches.enter_context(process_stream(config.seed, "proof"))
         setup.model.to(dtype)
         setup.place()
+        setup.start_fresh()
         prepare = setup.prepare
         setup.prepare = lambda batch: as_type(prepare(batch), dtype)
         window = window_of(config, data, sizes)
