@@ -106,7 +106,8 @@ class Setup:
     parameter_rules: list[Callable[[str, nn.Parameter], Mapping[str, Any]]] = field(
         default_factory=list
     )
-    """(name, parameter) -> the optimizer options in which it differs from the others."""
+    """(name, parameter) -> the optimizer options in which it differs from the others; `lr_factor`
+    is what its learning rate is multiplied by."""
     learns_later: set[str] = field(default_factory=set)
     """Names of the parameters that do not learn yet: the optimizer gets them while training."""
     after_step: list[Callable[["Setup", int], None]] = field(default_factory=list)
@@ -116,6 +117,8 @@ class Setup:
     trick_state: MutableMapping[str, TrickState] = field(default_factory=dict)
 
     optimizer: torch.optim.Optimizer = field(init=False)
+    learning_rate: float = field(init=False, default=0.0)
+    """Of this step, as the config and the schedule have it: without any parameter's `lr_factor`."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -131,8 +134,9 @@ class Setup:
         self.model.to(self.device)
         trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         self.optimizer = self.make_optimizer(self.parameter_groups(trainable))
+        self.learning_rate = self.optimizer.defaults["lr"]
         for group in self.optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
+            group["peak_lr"] = group["lr"] * group.get("lr_factor", 1.0)
 
     def train_also(self, named: Sequence[tuple[str, nn.Parameter]], step: int) -> None:
         """Give the optimizer more parameters after this step; what it knows of others stays."""
@@ -140,7 +144,7 @@ class Setup:
         for group in self.parameter_groups(named):
             self.optimizer.add_param_group(group)
             added = self.optimizer.param_groups[-1]
-            added["peak_lr"] = self.optimizer.defaults["lr"]
+            added["peak_lr"] = self.optimizer.defaults["lr"] * group.get("lr_factor", 1.0)
             # the loop writes rates only when the multiplier changes
             added["lr"] = added["peak_lr"] * multiplier
 
