@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import access, queue, runs, storage
+from app.commands import access, queue, runs, storage, sweep
 
 
 def register(app: typer.Typer) -> None:
@@ -10,6 +10,7 @@ def register(app: typer.Typer) -> None:
     for command in runs.COMMANDS:
         app.command()(command)
     app.command("continue")(runs.continue_)
+    app.command()(sweep.sweep)
     app.command()(access.login)
     app.command()(access.audit)
     app.add_typer(access.app, name="token")
