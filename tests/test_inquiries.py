@@ -1,6 +1,7 @@
 """Inquiries: asked, claimed, answered by a process, cancelled, lost; never two at once."""
 
 import math
+import multiprocessing
 import threading
 import time
 import types
@@ -24,7 +25,7 @@ from app.liveness import Liveness
 from app.models import workers
 from app.pages.inquiries import fragment
 from trainer.failures import Cause, Failure
-from trainer.inquiries import INQUIRIES, Equivalence, Inquiry, Preflight
+from trainer.inquiries import INQUIRIES, Bench, Equivalence, Inquiry, Preflight
 from trainer.part import Refused, name_of
 from trainer.store.database import reading, writing
 from trainer.tricks import GradientAccumulation
@@ -90,7 +91,11 @@ def test_an_answer_is_given_in_this_process_as_in_another(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", INQUIRIES, ids=name_of)
-def test_every_kind_of_answer_has_its_place_on_a_page(lab: Lab, kind: type[Inquiry]) -> None:
+def test_every_kind_of_answer_has_its_place_on_a_page(
+    lab: Lab, kind: type[Inquiry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # this process has computed already, and must not fork
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     quick = {"steps": 1, "workers": (0,), "seconds": 0.01, "trick": "seed"}
     fields = {name: value for name, value in quick.items() if name in kind.model_fields}
     config = tiny_config(loader={"batch_size": 400})
