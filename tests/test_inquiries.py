@@ -50,7 +50,7 @@ def claim(lab: Lab, worker_id: int | None = None, *, alone: bool = False) -> Err
 
 def held(lab: Lab, inquiry: Inquiry = QUICK) -> Errand:
     ask(lab, inquiry)
-    errand = claim(lab)
+    errand = claim(lab, alone=inquiry.needs_device_alone)
     assert errand is not None
     return errand
 
