@@ -5,12 +5,24 @@ from dataclasses import dataclass
 
 from trainer.config import Budget, RunConfig
 from trainer.loader import Loader
-from trainer.losses import BinaryCrossEntropyWithLogits, CrossEntropy, Huber
+from trainer.losses import (
+    BinaryCrossEntropyWithLogits,
+    CrossEntropy,
+    Huber,
+    KullbackLeibler,
+)
 from trainer.models import Mlp, ResNet20, SmallCnn, UNet
 from trainer.optimizers import AdamW, Sgd
 from trainer.part import Refused
 from trainer.schedules import Cosine, OneCycle
-from trainer.tasks import BreastCancer, Diabetes, Digits, DigitScenes, FashionMnist
+from trainer.tasks import (
+    BreastCancer,
+    Diabetes,
+    Digits,
+    DigitScenes,
+    Distillation,
+    FashionMnist,
+)
 from trainer.tricks import CudnnBenchmark, Deterministic, GradientAccumulation, Seed
 
 
@@ -63,6 +75,18 @@ RECIPES: Mapping[str, Recipe] = {
         RunConfig(
             task=Digits(),
             model=Mlp(),
+            optimizer=AdamW(),
+            schedule=Cosine(warmup=0.05),
+            budget=Budget(epochs=20),
+        ),
+    ),
+    "distillation-digits": Recipe(
+        "Digits, taught by the small CNN",
+        "A small MLP learns what a finished run of digits-cnn says of every class.",
+        RunConfig(
+            task=Distillation(teacher="recipe:digits-cnn"),
+            model=Mlp(hidden=(32,)),
+            loss=KullbackLeibler(temperature=4.0),
             optimizer=AdamW(),
             schedule=Cosine(warmup=0.05),
             budget=Budget(epochs=20),
