@@ -215,6 +215,15 @@ def test_what_a_lost_worker_held_is_given_back(lab: Lab) -> None:
     assert again.fence == errand.fence + 1
 
 
+def test_what_was_to_be_cancelled_is_not_begun_again_when_its_worker_is_lost(lab: Lab) -> None:
+    errand = held(lab)
+    with writing(lab.engine) as connection:
+        desk.cancel(connection, errand.inquiry_id)
+        desk.give_back(connection, errand.inquiry_id, errand.fence, "its worker was lost")
+    assert found(lab).status == State.CANCELLED
+    assert found(lab).ended_at is not None
+
+
 def test_too_many_are_refused_and_old_ones_forgotten(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -23,6 +24,10 @@ from trainer.streams import start_generators_anew
 
 Work = Callable[[Any, Settings], None]
 """What a process does with its claim: an importable function."""
+
+STATES = threading.Lock()
+"""Held where multiprocessing looks how a child ended, as it does of all when one is started: of two
+threads that look at once, one reads the end and the other finds nothing, which counts as 255."""
 
 
 class LocalExecutor:
@@ -65,7 +70,8 @@ class ChildProcess:
         self.process = context.Process(
             target=run_in_child, args=(work, claim, settings, writer), name=name
         )
-        self.process.start()
+        with STATES:
+            self.process.start()
         writer.close()
         self.listener = threading.Thread(
             target=listen, args=(reader, on_output), name=f"log-{name}", daemon=True
@@ -74,8 +80,8 @@ class ChildProcess:
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end; whether it has come."""
-        self.process.join(seconds)
-        return self.process.exitcode is not None
+        multiprocessing.connection.wait([self.process.sentinel], seconds)
+        return self.exit_code is not None
 
     def finish_listening(self) -> None:
         """Wait for the last words, which may be underway when the process has ended."""
@@ -111,7 +117,8 @@ class ChildProcess:
     @property
     def exit_code(self) -> int | None:
         """As of multiprocessing: minus the signal's number where one killed it."""
-        return self.process.exitcode
+        with STATES:
+            return self.process.exitcode
 
 
 def run_in_child(work: Work, claim: Any, settings: Settings, output: Connection) -> None:

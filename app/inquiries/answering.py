@@ -1,9 +1,12 @@
 """Answering: what the process of one inquiry does, from its claim to its answer."""
 
 import logging
+import os
+import signal
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -16,6 +19,7 @@ from app.inquiries.desk import Errand, ErrandLost
 from app.settings import Settings
 from app.sources import data_folders
 from trainer.build import choose_device
+from trainer.failpoints import failpoint
 from trainer.failures import failure_of
 from trainer.inquiries import AnyInquiry, Bench, Cancelled, Inquiry
 from trainer.store.database import connect, writing
@@ -55,12 +59,16 @@ def answer_claimed(errand: Errand, settings: Settings) -> None:
         conclude(engine, errand, answered(engine, errand, settings))
     except ErrandLost as lost:
         log.warning("%s; nothing more is written", lost)
-    except (Cancelled, Terminated):
+    except Cancelled:
         withdraw(engine, errand)
+    except Terminated:
+        # by the system: whoever cancels says so in the row. Its lane sees how this process ended
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     except Exception as error:
         log.error("%s", traceback.format_exc())
         failure = failure_of(error, {"peak_memory_bytes": peak_of(errand.device)})
-        with writing(engine) as connection:
+        with suppress(ErrandLost), writing(engine) as connection:
             desk.fail(connection, errand, failure)
     finally:
         engine.dispose()
@@ -69,6 +77,7 @@ def answer_claimed(errand: Errand, settings: Settings) -> None:
 def answered(engine: Engine, errand: Errand, settings: Settings) -> Mapping[str, Any]:
     inquiry: Inquiry = TypeAdapter(AnyInquiry).validate_python(errand.request)
     bench = Bench(choose_device(errand.device), data_folders(settings), Teller(engine, errand))
+    failpoint("inquiry.answer")
     answer = inquiry.answer(bench)
     return {**answer, "beside_run": errand.beside_run}
 

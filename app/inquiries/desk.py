@@ -209,9 +209,14 @@ def withdraw(connection: Connection, held: Errand) -> None:
 
 
 def give_back(connection: Connection, inquiry_id: int, fence: int, why: str) -> None:
-    """Let another worker answer; one that was lost again and again fails."""
+    """Let another worker answer, unless somebody wants it ended; one that was lost again and again
+    fails."""
     own = (inquiries.c.id == inquiry_id) & (inquiries.c.fence == fence)
     running = inquiries.c.status == State.RUNNING
+    withdrawn = {"status": State.CANCELLED, "ended_at": database_now(), "reason": "cancelled"}
+    to_end = inquiries.c.asked == "cancel"
+    if connection.execute(update(inquiries).where(own, running, to_end).values(withdrawn)).rowcount:
+        return
     values: dict[str, Any] = {"status": State.QUEUED, "worker_id": None, "doing": "", "share": 0.0}
     if fence >= MOST_CLAIMS:
         values = {

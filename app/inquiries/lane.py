@@ -1,6 +1,7 @@
 """The lane: where a worker has inquiries answered, one after the other, each by a process."""
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from app.executors.local import ChildProcess, LocalExecutor
 from app.inquiries import desk
 from app.inquiries.answering import answer_claimed
 from app.inquiries.desk import Errand, ErrandLost
+from app.runlog import last_line
 from app.settings import Settings
 from trainer.failures import Cause, Failure
 from trainer.store.database import reading, writing
@@ -23,6 +25,8 @@ POLL_SECONDS = 0.2
 OBEY_SECONDS = 1.0
 """How long a process may go on whose answer nobody wants, before it is killed."""
 ENDING_SECONDS = 2.0
+MOST_WORDS = 20_000
+"""Of what a process printed the last so many letters go to the worker's log."""
 
 
 class Lane:
@@ -40,6 +44,8 @@ class Lane:
     ) -> None:
         self.engine, self.settings, self.executor = engine, settings, executor
         self.worker_id, self.is_stopping, self.alone = worker_id, is_stopping, alone
+        self.peak_bytes = 0
+        """The most that the process of the inquiry in hand was seen to take."""
         self.over = threading.Event()
         name = "inquiries"
         self.thread = threading.Thread(target=self.keep_answering, name=name, daemon=True)
@@ -72,13 +78,19 @@ class Lane:
         log.info("inquiry %d starts", errand.inquiry_id)
         said: list[str] = []
         name = f"inquiry-{errand.inquiry_id}"
+        kills_before = endings.memory_kills()
         process = self.executor.start(answer_claimed, errand, name, said.append)
         failure = self.watch(errand, process)
         process.kill()
         process.wait(ENDING_SECONDS)
         process.finish_listening()
-        words = "".join(said).strip().splitlines()
-        self.settle(errand, process.exit_code, failure, words[-1] if words else "")
+        words = "".join(said).strip()
+        if words:
+            # where an error came from: the row holds one sentence
+            log.info("inquiry %d said:\n%s", errand.inquiry_id, words[-MOST_WORDS:])
+        if failure is None and endings.memory_kills() != kills_before:
+            failure = self.starvation(process.exit_code)
+        self.settle(errand, process.exit_code, failure, last_line(words))
         log.info("inquiry %d ended", errand.inquiry_id)
         return True
 
@@ -96,9 +108,11 @@ class Lane:
     def watch(self, errand: Errand, process: ChildProcess) -> Failure | None:
         """Wait for the end of the process; a failure when it took too long."""
         began, unwanted_since = time.monotonic(), None
+        self.peak_bytes = 0
         limit = self.settings.inquiry_seconds
         while not process.wait(POLL_SECONDS):
             now = time.monotonic()
+            self.peak_bytes = max(self.peak_bytes, process.memory_bytes())
             if now - began > limit:
                 reason = f"there was no answer after {limit:g} s, so it was ended"
                 return Failure(Cause.HUNG, reason)
@@ -109,6 +123,12 @@ class Lane:
                 if now - unwanted_since > OBEY_SECONDS:
                     return None
         return None
+
+    def starvation(self, exit_code: int | None) -> Failure | None:
+        """The system ended some process for want of memory; a failure where it was this one."""
+        if exit_code is None or -exit_code != signal.SIGKILL or self.is_ending():
+            return None
+        return endings.starved(self.peak_bytes)
 
     def is_wanted(self, errand: Errand) -> bool:
         try:
@@ -143,5 +163,7 @@ class Lane:
                 return
             except SQLAlchemyError as error:
                 log.warning("the end of inquiry %d was not written: %s", errand.inquiry_id, error)
-                if self.over.wait(POLL_SECONDS):
+                if self.is_ending():
+                    # whoever looks for lost workers gives it back
                     return
+                time.sleep(POLL_SECONDS)
