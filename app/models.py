@@ -141,6 +141,7 @@ inquiries = Table(
     Column("cause", Text, nullable=False, server_default="", comment="the kind of its failure"),
     Column("asked", Text, nullable=False, server_default=""),
     Column("by", Text, nullable=False),
+    Column("run_id", Number, ForeignKey("runs.id", ondelete="CASCADE"), comment="it is about"),
     Column("alone", Number, nullable=False, comment="1: nothing else may use its device"),
     Column("wanted_device", Text, nullable=False, server_default="auto"),
     Column("device", Text, nullable=False, server_default=""),
@@ -154,6 +155,7 @@ inquiries = Table(
     Column("doing", Text, nullable=False, server_default=""),
     Column("answer", Document, comment="what is known so far"),
     Index("ix_inquiries_queue", "status", "alone", "id"),
+    Index("ix_inquiries_run", "run_id", "id"),
     sqlite_strict=True,
     sqlite_autoincrement=True,
 )

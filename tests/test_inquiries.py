@@ -1,13 +1,16 @@
 """Inquiries: asked, claimed, answered by a process, cancelled, lost; never two at once."""
 
 import math
+import multiprocessing
 import threading
 import time
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from lab import Lab, tiny_config
 from server import API, client_of, refusal, wait_for
@@ -20,8 +23,9 @@ from app.inquiries.desk import Errand, ErrandLost, State, TooManyWait
 from app.inquiries.lane import Lane
 from app.liveness import Liveness
 from app.models import workers
+from app.pages.inquiries import fragment
 from trainer.failures import Cause, Failure
-from trainer.inquiries import INQUIRIES, Equivalence, Inquiry, Preflight
+from trainer.inquiries import INQUIRIES, Bench, Equivalence, Inquiry, Preflight
 from trainer.part import Refused, name_of
 from trainer.store.database import reading, writing
 from trainer.tricks import GradientAccumulation
@@ -84,6 +88,29 @@ def test_an_answer_is_given_in_this_process_as_in_another(lab: Lab) -> None:
     assert row.status == State.FINISHED, row.reason
     assert row.answer["ok"] is True
     assert row.answer["beside_run"] is None
+
+
+@pytest.mark.parametrize("kind", INQUIRIES, ids=name_of)
+def test_every_kind_of_answer_has_its_place_on_a_page(
+    lab: Lab, kind: type[Inquiry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # this process has computed already, and must not fork
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    quick = {"steps": 1, "workers": (0,), "seconds": 0.01, "trick": "seed"}
+    fields = {name: value for name, value in quick.items() if name in kind.model_fields}
+    config = tiny_config(loader={"batch_size": 400})
+    answer = kind(config=config, **fields).answer(bench_here(lab))
+    errand = held(lab)
+    with writing(lab.engine) as connection:
+        desk.conclude(connection, errand, answer)
+        row = desk.find(connection, 1)
+    shown = types.SimpleNamespace(**{**row._mapping, "kind": name_of(kind)})
+    page = fragment(shown)  # type: ignore[arg-type]
+    assert 'role="status"' in page or "Errors are relative" in page
+
+
+def bench_here(lab: Lab) -> Bench:
+    return Bench(torch.device("cpu"), lab.settings.data_folders, lambda *told: None)
 
 
 # -- the desk -------------------------------------------------------------------------------

@@ -37,6 +37,11 @@ POST   editor  /runs/unarchive
 GET    editor  /runs/new
 POST   editor  /runs/new
 POST   editor  /runs/new/check
+POST   editor  /runs/new/try
+POST   editor  /runs/{run}/prove
+POST   editor  /runs/{run}/repeat
+GET    viewer  /inquiries/{number}
+POST   editor  /inquiries/{number}/cancel
 POST   editor  /runs/{run}/pause
 POST   editor  /runs/{run}/stop
 POST   editor  /runs/{run}/cancel

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from app.models import Status
 from trainer.build import build_setup
+from trainer.check import check
 from trainer.config import RunConfig
 from trainer.part import Refused
 from trainer.setup import Setup
@@ -131,6 +132,7 @@ NOTHING_TO_CHANGE: dict[str, dict[str, Any]] = {
     "cudnn_benchmark": {"model": {"name": "mlp"}},
     "freeze": {"tricks": [{"name": "freeze", "layers": "*"}]},
     "gradient_accumulation": {"loader": {"batch_size": 2000}},
+    "layerwise_learning_rate": {"tricks": [{"name": "layerwise_learning_rate", "decay": 1}]},
     "random_shift": {"tricks": [{"name": "random_shift", "pixels": 8}]},
     "starting_weights": {
         "tricks": [{"name": "starting_weights", "source": "source", "layers": "head"}]
@@ -167,6 +169,11 @@ def test_two_tricks_train_and_resume_together_or_are_refused_with_both_names(
             assert "keep one" in text
         return
     lab = lab_for(tmp_path, one, other)
+    if problems := check(with_tricks(one, other)):
+        text = " ".join(problem.message for problem in problems)
+        assert name_of(one) in text
+        assert name_of(other) in text
+        return
     # so that also with accumulated gradients there is a step before and after the pause
     config = with_tricks(one, other, loader={"batch_size": 90}, budget={"epochs": 2})
     whole, resumed = lab.train(config), lab.add(config)

@@ -24,6 +24,7 @@ from trainer.tricks import (
     Deterministic,
     Freeze,
     GradientAccumulation,
+    LayerwiseLearningRate,
     RandomShift,
     StartingWeights,
 )
@@ -102,6 +103,21 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             why := trick.unfit(weightless(config.model, task))
         ):
             yield Problem(f"tricks.{number}.layers", why)
+        if isinstance(trick, LayerwiseLearningRate) and (why := unchanged_rates(config, trick)):
+            yield Problem(f"tricks.{number}.decay", why)
+        if isinstance(trick, Freeze) and (late := trick.too_late(config.budget.epochs)):
+            yield Problem(f"tricks.{number}.unfreeze_epoch", late)
+
+
+def unchanged_rates(config: RunConfig, trick: LayerwiseLearningRate) -> str:
+    """Why this trick would change no rate of what learns; "" where it does."""
+    network = weightless(config.model, config.task.facts())
+    stays: set[str] = set()
+    for other in config.tricks:
+        if isinstance(other, Freeze) and other.unfreeze == "never" and not other.unfit(network):
+            stays |= set(other.frozen(network))
+    learning = [n for n, _ in network.named_parameters() if n.rpartition(".")[0] not in stays]
+    return trick.unfit(network, learning)
 
 
 def wrong_output(config: RunConfig, found: tuple[int, ...] | None) -> str:

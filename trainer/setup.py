@@ -106,7 +106,10 @@ class Setup:
     parameter_rules: list[Callable[[str, nn.Parameter], Mapping[str, Any]]] = field(
         default_factory=list
     )
-    """(name, parameter) -> the optimizer options in which it differs from the others."""
+    """(name, parameter) -> the optimizer options in which it differs from the others; `lr_factor`
+    is what its learning rate is multiplied by."""
+    learns_later: set[str] = field(default_factory=set)
+    """Names of the parameters that do not learn yet: the optimizer gets them while training."""
     after_step: list[Callable[["Setup", int], None]] = field(default_factory=list)
     on_epoch: list[Callable[["Setup", int], None]] = field(default_factory=list)
     switches: list[Callable[[], AbstractContextManager[object]]] = field(default_factory=list)
@@ -114,6 +117,8 @@ class Setup:
     trick_state: MutableMapping[str, TrickState] = field(default_factory=dict)
 
     optimizer: torch.optim.Optimizer = field(init=False)
+    learning_rate: float = field(init=False, default=0.0)
+    """Of this step, as the config and the schedule have it: without any parameter's `lr_factor`."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,24 +132,35 @@ class Setup:
     def place(self) -> None:
         """Move the model to the device and make the optimizer; call once, after all tricks."""
         self.model.to(self.device)
-        self.optimizer = self.make_optimizer(self.parameter_groups())
+        trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        self.optimizer = self.make_optimizer(self.parameter_groups(trainable))
+        self.learning_rate = self.optimizer.defaults["lr"]
         for group in self.optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
+            group["peak_lr"] = group["lr"] * group.get("lr_factor", 1.0)
+
+    def train_also(self, named: Sequence[tuple[str, nn.Parameter]], step: int) -> None:
+        """Give the optimizer more parameters after this step; what it knows of others stays."""
+        multiplier = self.lr_multiplier(step, self.total_steps)
+        for group in self.parameter_groups(named):
+            self.optimizer.add_param_group(group)
+            added = self.optimizer.param_groups[-1]
+            added["peak_lr"] = self.optimizer.defaults["lr"] * group.get("lr_factor", 1.0)
+            # the loop writes rates only when the multiplier changes
+            added["lr"] = added["peak_lr"] * multiplier
 
     def start_fresh(self) -> None:
         """Let the tricks initialise a placed setup that no checkpoint is loaded into."""
         for initialise in self.initialise:
             initialise(self)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Trainable parameters, grouped by the options that the parameter rules give them."""
+    def parameter_groups(self, named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+        """Parameters with their names, grouped by the options that the rules give them."""
         groups: dict[tuple[tuple[str, Any], ...], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                options: dict[str, Any] = {}
-                for rule in self.parameter_rules:
-                    options |= rule(name, parameter)
-                groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
+        for name, parameter in named:
+            options: dict[str, Any] = {}
+            for rule in self.parameter_rules:
+                options |= rule(name, parameter)
+            groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
         return [{"params": members, **dict(options)} for options, members in groups.items()]
 
     def ready(self, batch: Batch) -> Batch:

@@ -69,7 +69,7 @@ class RunWatch:
         if progress.step % self.config.recording.metrics_every == 0:
             values: dict[str, Value] = {
                 "train_loss": outcome.loss,
-                "learning_rate": self.setup.optimizer.param_groups[0]["lr"],
+                "learning_rate": self.setup.learning_rate,
                 "data_seconds": waited - self.waited,
             }
             if outcome.hits is not None:

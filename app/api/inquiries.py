@@ -9,6 +9,7 @@ from app.api import shapes
 from app.api.answers import MISSING, REFUSED, JsonResponse, problems
 from app.check import must_be_possible
 from app.connections import AnEngine, Reading, Writing
+from app.finding import must_exist
 from app.inquiries import desk
 from app.inquiries.desk import State, TooManyWait
 from app.models import inquiries
@@ -33,12 +34,20 @@ def possible(inquiry: AnyInquiry, engine: AnEngine) -> Inquiry:
     status_code=201,
     operation_id="ask",
     response_model=shapes.Inquiry,
-    responses={429: problems("Too many wait")},
+    responses={**MISSING, 429: problems("Too many wait")},
 )
-def ask(inquiry: Annotated[Inquiry, Depends(possible)], connection: Writing) -> Response:
+def ask(
+    inquiry: Annotated[Inquiry, Depends(possible)],
+    connection: Writing,
+    run: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="The run it is about: shown on its page.")
+    ] = None,
+) -> Response:
     """Ask a question; the answer comes under its number."""
+    if run is not None:
+        must_exist(connection, run)
     try:
-        number = desk.add(connection, inquiry)
+        number = desk.add(connection, inquiry, run)
     except TooManyWait as many:
         raise HTTPException(429, str(many), {"Retry-After": "10"}) from many
     location = {"Location": f"/api/v1/inquiries/{number}"}
@@ -50,6 +59,7 @@ def list_(
     connection: Reading,
     kind: Annotated[str, Query(max_length=100)] = "",
     status: State | None = None,
+    run: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     before: Annotated[
         int | None, Query(ge=1, lt=2**63, description="`next` of the page before.")
     ] = None,
@@ -57,9 +67,10 @@ def list_(
 ) -> Response:
     """Questions, newest first, without their answers."""
     query = select(inquiries).order_by(inquiries.c.id.desc()).limit(limit + 1)
-    for column, wanted in ((inquiries.c.kind, kind), (inquiries.c.status, status)):
+    filters = {"kind": kind, "status": status, "run_id": run}
+    for name, wanted in filters.items():
         if wanted:
-            query = query.where(column == wanted)
+            query = query.where(inquiries.c[name] == wanted)
     if before is not None:
         query = query.where(inquiries.c.id < before)
     rows = connection.execute(query).all()

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import access, inquiries, queue, runs, storage
+from app.commands import access, inquiries, queue, runs, storage, sweep
 
 
 def register(app: typer.Typer) -> None:
@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command()(inquiries.prove)
     app.command()(inquiries.reproduce)
     app.command("continue")(runs.continue_)
+    app.command()(sweep.sweep)
     app.command()(access.login)
     app.command()(access.audit)
     app.add_typer(access.app, name="token")

@@ -60,8 +60,8 @@ class ErrandLost(Exception):
 # -- what a person does ---------------------------------------------------------------------
 
 
-def add(connection: Connection, inquiry: Inquiry) -> int:
-    """Ask a question; its number. Raises TooManyWait."""
+def add(connection: Connection, inquiry: Inquiry, run_id: int | None = None) -> int:
+    """Ask a question, perhaps about a run; its number. Raises TooManyWait."""
     waiting = select(func.count()).select_from(inquiries).where(waits())
     if connection.execute(waiting).scalar_one() >= MOST_WAITING:
         raise TooManyWait(f"{MOST_WAITING} questions wait already; cancel some or ask later")
@@ -72,6 +72,7 @@ def add(connection: Connection, inquiry: Inquiry) -> int:
             request=inquiry.model_dump(mode="json"),
             status=State.QUEUED,
             by=person(),
+            run_id=run_id,
             alone=int(inquiry.needs_device_alone),
             wanted_device=inquiry.device,
             created_at=database_now(),
@@ -101,6 +102,13 @@ def find(connection: Connection, inquiry_id: int) -> Row[Any]:
     if row is None:
         raise NotThere(f"there is no inquiry {inquiry_id}")
     return row
+
+
+def newest_about(connection: Connection, run_id: int) -> dict[str, Row[Any]]:
+    """The last inquiry of each kind that was asked about a run, by its kind."""
+    newest = select(func.max(inquiries.c.id)).where(inquiries.c.run_id == run_id)
+    query = select(inquiries).where(inquiries.c.id.in_(newest.group_by(inquiries.c.kind)))
+    return {row.kind: row for row in connection.execute(query)}
 
 
 def forget_old(connection: Connection) -> None:

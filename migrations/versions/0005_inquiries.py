@@ -30,6 +30,7 @@ def upgrade() -> None:
         ),
         sa.Column("asked", sa.Text(), server_default="", nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("run_id", Number, nullable=True, comment="it is about"),
         sa.Column("alone", Number, nullable=False, comment="1: nothing else may use its device"),
         sa.Column("wanted_device", sa.Text(), server_default="auto", nullable=False),
         sa.Column("device", sa.Text(), server_default="", nullable=False),
@@ -52,6 +53,9 @@ def upgrade() -> None:
         sa.Column("doing", sa.Text(), server_default="", nullable=False),
         sa.Column("answer", Document(), nullable=True, comment="what is known so far"),
         sa.ForeignKeyConstraint(
+            ["run_id"], ["runs.id"], name=op.f("fk_inquiries_run_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
             ["worker_id"],
             ["workers.id"],
             name=op.f("fk_inquiries_worker_id"),
@@ -62,6 +66,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_inquiries_queue", "inquiries", ["status", "alone", "id"])
+    op.create_index("ix_inquiries_run", "inquiries", ["run_id", "id"])
 
 
 def downgrade() -> None:

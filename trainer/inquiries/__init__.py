@@ -6,10 +6,13 @@ from pydantic import Field
 
 from trainer.inquiries.base import Bench, Cancelled, Inquiry, Tell
 from trainer.inquiries.equivalence import Equivalence
+from trainer.inquiries.loader_sweep import LoaderSweep
 from trainer.inquiries.preflight import Preflight
 from trainer.inquiries.reproducibility import Reproducibility
 
-AnyInquiry = Annotated[Preflight | Equivalence | Reproducibility, Field(discriminator="name")]
+AnyInquiry = Annotated[
+    Preflight | Equivalence | Reproducibility | LoaderSweep, Field(discriminator="name")
+]
 INQUIRIES: tuple[type[Inquiry], ...] = get_args(get_args(AnyInquiry)[0])
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "Cancelled",
     "Equivalence",
     "Inquiry",
+    "LoaderSweep",
     "Preflight",
     "Reproducibility",
     "Tell",

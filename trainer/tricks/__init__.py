@@ -11,6 +11,7 @@ from trainer.tricks.cudnn_benchmark import CudnnBenchmark
 from trainer.tricks.deterministic import Deterministic
 from trainer.tricks.freeze import Freeze
 from trainer.tricks.gradient_accumulation import GradientAccumulation
+from trainer.tricks.layerwise_learning_rate import LayerwiseLearningRate
 from trainer.tricks.random_shift import RandomShift
 from trainer.tricks.seed import Seed
 from trainer.tricks.starting_weights import StartingWeights
@@ -22,7 +23,8 @@ AnyTrick = Annotated[
     | RandomShift
     | StartingWeights
     | Freeze
-    | GradientAccumulation,
+    | GradientAccumulation
+    | LayerwiseLearningRate,
     Field(discriminator="name"),
 ]
 TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
@@ -60,6 +62,7 @@ __all__ = [
     "Exactness",
     "Freeze",
     "GradientAccumulation",
+    "LayerwiseLearningRate",
     "RandomShift",
     "Seed",
     "Stage",

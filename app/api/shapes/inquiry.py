@@ -16,6 +16,7 @@ class Inquiry(Shape):
     reason: str = Field(description="Why there is no answer.")
     cause: str = Field(description="The kind of its failure, or empty.")
     by: str
+    run_id: int | None = Field(description="The run it is about.")
     wanted_device: str
     device: str
     worker_id: int | None
