@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,14 @@ from trainer.config import RunConfig
 from trainer.inquiries import Bench, Equivalence
 from trainer.losses import CrossEntropy
 from trainer.part import Refused, name_of
-from trainer.proofs.equivalence import Ground, Proof, prove
+from trainer.proofs.equivalence import Proof, prove
 from trainer.proofs.reproducibility import advice, first_difference
+from trainer.proofs.step import Ground
 from trainer.proofs.trace import Mark, trace
 from trainer.setup import Setup, StepOutcome
 from trainer.streams import start_generators_anew
 from trainer.tasks import DataFolders
-from trainer.tricks import TRICKS, Exactness, GradientAccumulation, Seed, Trick
+from trainer.tricks import TRICKS, Exactness, Freeze, GradientAccumulation, Seed, Trick
 
 CPU = torch.device("cpu")
 NOWHERE = DataFolders(Path("nowhere"), download=False)
@@ -63,6 +64,7 @@ def test_accumulation_is_exact_without_batch_norm_in_every_window() -> None:
     assert proof.note == ""
     windows = {one.sizes for one in proof.comparisons}
     assert windows == {(16, 16, 16, 16), (16, 16, 9)}
+    assert {one.sizes_without for one in proof.comparisons} == {(64,), (41,)}
     exact = [one for one in proof.comparisons if one.precision == "float64"]
     assert all(one.gradient < 1e-14 and one.update < 1e-13 for one in exact)
     assert set(proof.judged.layers) == {"1.weight", "1.bias", "3.weight", "3.bias"}
@@ -71,7 +73,8 @@ def test_accumulation_is_exact_without_batch_norm_in_every_window() -> None:
 def test_what_batch_norm_does_to_accumulation_is_told_apart() -> None:
     proof = proof_of(tiny_config(loader={"batch_size": 16}), GradientAccumulation(steps=4))
     assert proof.holds
-    assert "batch norm" in proof.note
+    assert proof.but_for == ("BatchNorm2d",)
+    assert "BatchNorm2d looks at each batch by itself" in proof.note
     as_trained = [one for one in proof.comparisons if not one.in_eval]
     assert min(one.gradient for one in as_trained) > 0.05
     assert max(one.gradient for one in proof.comparisons if one.in_eval) < 1e-5
@@ -97,14 +100,102 @@ def test_a_proof_finds_a_wrong_divisor(monkeypatch: pytest.MonkeyPatch, loss: Cr
     assert proof.judged.gradient > 0.01
 
 
-def test_tricks_that_cannot_be_proved_are_told_with_the_reason() -> None:
+SPOILED = {
+    "a longer step": lambda setup: setup.parameter_rules.append(
+        lambda name, weight: {"lr": 0.1} if name == "3.bias" else {}
+    ),
+    "a layer that stands still": lambda setup: setup.model.get_parameter("1.bias").requires_grad_(
+        False
+    ),
+    "a gradient that is cut": lambda setup: setup.change_gradients.append(
+        lambda setup: setup.model.get_parameter("3.bias").grad.mul_(0.9)
+    ),
+    "weights that move after the step": lambda setup: setup.after_step.append(
+        lambda setup, step: setup.model.get_parameter("3.bias").data.add_(0.01)
+    ),
+    "inputs of another size": lambda setup: setup.change_batch.append(
+        lambda batch: batch._replace(inputs=batch.inputs * 1.01)
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_a_trick_that_claims_to_be_exact_and_changes_anything_is_caught(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Setup], None]
+) -> None:
+    assert proof_of(mlp(), Seed()).holds
+    monkeypatch.setattr(Seed, "apply", lambda self, setup: spoil(setup))
+    proof = proof_of(mlp(), Seed())
+    assert proof.holds is False
+    assert proof.note
+
+
+def test_batch_norm_is_no_excuse_for_a_trick_that_leaves_the_batches_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def in_the_norms(self: Seed, setup: Setup) -> None:
+        for module in setup.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.register_forward_hook(
+                    lambda module, inputs, output: output * 1.01 if module.training else output
+                )
+
+    config = tiny_config(
+        loader={"batch_size": 16}, tricks=[GradientAccumulation(steps=4).model_dump()]
+    )
+    proof = proof_of(config, Seed())
+    assert proof.holds
+    assert all(one.sizes == one.sizes_without for one in proof.comparisons)
+    assert proof.running_statistics == ()
+    monkeypatch.setattr(Seed, "apply", in_the_norms)
+    assert proof_of(config, Seed()).holds is False
+
+
+def test_a_learning_rate_rule_is_told_and_not_held_against_the_step() -> None:
+    trick = GradientAccumulation(steps=4, learning_rate_rule="linear")
+    proof = proof_of(mlp(), trick)
+    assert proof.holds
+    assert "the learning rate 4 times as high" in proof.note
+    assert {one.learning_rate_factor for one in proof.comparisons} == {4.0}
+
+
+def test_running_statistics_of_small_batches_follow_by_the_right_momentum() -> None:
+    config = tiny_config(loader={"batch_size": 16}, model={"width": 8})
+    proof = proof_of(config, GradientAccumulation(steps=4))
+    untouched, divided, right = proof.running_statistics
+    assert [one.rule for one in proof.running_statistics] == ["m", "m/k", "1-(1-m)^(1/k)"]
+    assert [one.momentum for one in (untouched, divided)] == [0.1, 0.025]
+    assert right.momentum == pytest.approx(0.026, abs=1e-4)
+    assert right.mean < divided.mean / 2 < untouched.mean / 20
+    assert right.variance < divided.variance < untouched.variance
+
+
+def test_freezing_the_first_layer_leaves_the_gradients_of_the_others() -> None:
+    proof = proof_of(mlp(), Freeze(layers="1"))
+    assert proof.holds is None
+    assert proof.judged.without_gradient == ("1.bias", "1.weight")
+    assert "2 of 2 gradients the same to the bit; 2 get none" in proof.note
+
+
+NEEDS_ANOTHER_RUN = {"starting_weights"}
+
+
+def test_every_trick_finds_something_to_change_somewhere() -> None:
     inquiry = Equivalence(config=mlp(), trick="all")
     answer = inquiry.answer(Bench(CPU, NOWHERE, lambda *told: None))
     found = {proof["trick"]: proof for proof in answer["proofs"]}
-    assert set(found) == {name_of(trick) for trick in TRICKS}
-    refused = found["cudnn_benchmark"]
-    assert refused["error"] is None
-    assert "no convolution" in refused["note"]
+    assert list(found) == [name_of(trick) for trick in TRICKS]
+    assert {name for name, proof in found.items() if proof["judged"] is None} == NEEDS_ANOTHER_RUN
+    assert found["seed"]["recipe"] == ""
+    # the given config has no convolution
+    assert found["cudnn_benchmark"]["recipe"] == "digits-cnn-cudnn-benchmark"
+
+
+def test_a_trick_that_cannot_be_proved_says_why() -> None:
+    inquiry = Equivalence(config=mlp(), trick="cudnn_benchmark")
+    (proof,) = inquiry.answer(Bench(CPU, NOWHERE, lambda *told: None))["proofs"]
+    assert proof["error"] is None
+    assert "no convolution" in proof["note"]
 
 
 def test_a_trick_that_clashes_with_the_configs_is_refused_with_both_names() -> None:
@@ -216,7 +307,7 @@ def test_prove_all_prints_a_line_for_each_trick() -> None:
     done = command("prove", "--all")
     assert done.returncode == 0, done.stdout + done.stderr
     for trick in TRICKS:
-        (line,) = [line for line in done.stdout.splitlines() if f" {name_of(trick)} " in line]
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(name_of(trick))]
         assert f" {trick.exactness.value} " in line
 
 
@@ -224,5 +315,5 @@ def test_prove_tells_every_layer_and_the_verdict() -> None:
     done = command("prove", "gradient_accumulation", "digits-mlp")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5.weight" in done.stdout
-    assert "64+64+33" in done.stdout
+    assert "2x64+33 : 161" in done.stdout
     assert "at most 1e-12): that holds" in done.stdout

@@ -1,6 +1,7 @@
 """Commands that ask something of a config and answer it here, without a server."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,45 +76,80 @@ def prove(
     if as_json:
         print_json(answer)
     elif every or len(answer["proofs"]) > 1:
-        out.print(lines(answer["proofs"]))
+        out.print(Text(f"{'trick':24} {'class':10} {'error':>8}  claim", style="dim"))
+        for proof in answer["proofs"]:
+            out.print(line_of(proof), highlight=False, soft_wrap=True)
     else:
         for proof in answer["proofs"]:
-            out.print(layers_of(proof))
-            say(verdict(proof))
+            print_proof(proof)
     if any(proof["holds"] is False for proof in answer["proofs"]):
         raise typer.Exit(1)
 
 
-def lines(proofs: list[Mapping[str, Any]]) -> Table:
-    """A line for each trick: its class, its error, and whether what it claims holds."""
-    error = Column("gradient error", justify="right", no_wrap=True)
-    columns = (Column("trick", no_wrap=True), Column("class", no_wrap=True), error, "claim", "")
-    table = Table(*columns, box=None, header_style="dim")
-    for proof in proofs:
-        found = "–" if proof["error"] is None else f"{proof['error']:.2g}"
-        mark = MARKS[proof["holds"]] if proof["error"] is not None else "not possible"
-        style = "red" if proof["holds"] is False else ""
-        table.add_row(
-            proof["trick"],
-            proof["exactness"],
-            found,
-            Text(mark, style=style),
-            Text(proof["note"], style="dim"),
-        )
+def print_proof(proof: Mapping[str, Any]) -> None:
+    if proof["judged"]:
+        out.print(comparisons_of(proof))
+        out.print(layers_of(proof["judged"]))
+    if proof["running_statistics"]:
+        out.print(statistics_of(proof))
+    say(verdict(proof))
+
+
+def line_of(proof: Mapping[str, Any]) -> Text:
+    """A trick in one line: its class, its error, and whether what it claims holds."""
+    mark = MARKS[proof["holds"]] if proof["judged"] else "not possible"
+    if proof["but_for"]:
+        mark += f" but for {' and '.join(proof['but_for'])}"
+    elif proof["note"]:
+        mark += f": {proof['note']}"
+    where = f" (with {proof['recipe']})" if proof["recipe"] else ""
+    known = f"{proof['trick']:24} {proof['exactness']:10} {figure(proof['error']):>8}"
+    return Text(f"{known}  {mark}{where}", style="red" if proof["holds"] is False else "")
+
+
+def figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
+
+
+def comparisons_of(proof: Mapping[str, Any]) -> Table:
+    """Every comparison of a proof in a row."""
+    names = ("loss", "gradient", "update", "cosine")
+    columns = [Column(name, justify="right") for name in names]
+    table = Table("batches", "precision", *columns, box=None, header_style="dim")
+    for one in proof["comparisons"]:
+        how = one["precision"] + (", in eval" if one["in_eval"] else "")
+        errors = (figure(one[key]) for key in names[:3])
+        table.add_row(batches_of(one), how, *errors, f"{one['cosine']:.5f}")
     return table
 
 
-def layers_of(proof: Mapping[str, Any]) -> Table:
-    """Every comparison of a proof, a row for the whole and for each parameter of the judged one."""
-    columns = [Column(name, justify="right") for name in ("loss", "gradient", "update")]
-    table = Table("batches", "precision", "layer", *columns, box=None, header_style="dim")
-    for one in proof["comparisons"]:
-        how = one["precision"] + (", norms in eval" if one["in_eval"] else "")
-        batches = "+".join(map(str, one["sizes"]))
-        figures = (f"{one[key]:.2g}" for key in ("loss", "gradient", "update"))
-        table.add_row(batches, how, Text("all", style="bold"), *figures)
-    for name, (gradient, update) in proof["judged"].items():
-        table.add_row("", "", cell(name), "", f"{gradient:.2g}", f"{update:.2g}")
+def layers_of(judged: Mapping[str, Any]) -> Table:
+    """Every parameter of a comparison in a row."""
+    columns = [Column(name, justify="right") for name in ("gradient", "update")]
+    table = Table("layer", *columns, box=None, header_style="dim")
+    for name, (gradient, update) in judged["layers"].items():
+        table.add_row(cell(name), figure(gradient), figure(update))
+    return table
+
+
+def batches_of(comparison: Mapping[str, Any]) -> str:
+    """The sizes of its batches, with the trick and without: 3x64+33 : 225."""
+    with_it, without = map(counted_sizes, (comparison["sizes"], comparison["sizes_without"]))
+    return with_it if with_it == without else f"{with_it} : {without}"
+
+
+def counted_sizes(sizes: Sequence[int]) -> str:
+    counts = Counter(sizes).items()
+    return "+".join(str(size) if count == 1 else f"{count}x{size}" for size, count in counts)
+
+
+def statistics_of(proof: Mapping[str, Any]) -> Table:
+    """How well batch norm remembers with the small batches what it would with the large ones."""
+    columns = [Column(name, justify="right") for name in ("momentum", "mean", "variance")]
+    table = Table("running statistics by", *columns, box=None, header_style="dim")
+    for one in proof["running_statistics"]:
+        figures = (f"{one['momentum']:.4g}", figure(one["mean"]), figure(one["variance"]))
+        table.add_row(cell(one["rule"]), *figures)
     return table
 
 
@@ -122,6 +158,8 @@ def verdict(proof: Mapping[str, Any]) -> str:
     if proof["holds"] is None:
         return f"{name}: {proof['note']}"
     said = "holds" if proof["holds"] else "does not hold"
+    if proof["but_for"]:
+        said += f" but for {' and '.join(proof['but_for'])}"
     most = f"a relative error of the gradient of at most {proof['tolerance']:g}"
     note = f"; {proof['note']}" if proof["note"] else ""
     return f"{name} claims to be {claimed} ({most}): that {said}{note}"

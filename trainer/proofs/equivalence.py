@@ -1,63 +1,38 @@
 """Equivalence: one optimizer step with and without a trick, compared tensor by tensor."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
-from trainer.batch import Batch
-from trainer.batches import EpochOrder
-from trainer.build import build_setup
 from trainer.config import RunConfig
-from trainer.loop import set_learning_rate
+from trainer.environment import describe
+from trainer.proofs.comparison import Comparison, comparison, largest
+from trainer.proofs.running_statistics import Followed, follow_statistics
+from trainer.proofs.step import Ground, Manner, depends_on_batch, made_ready, take_step
 from trainer.schedules import Constant
-from trainer.setup import Setup
-from trainer.sources import Sources
-from trainer.streams import process_stream
-from trainer.tasks import TaskData
 from trainer.tricks import Exactness, Trick, in_order, name_of
 
-TOLERANCES = {Exactness.EXACT: 1e-12, Exactness.CLOSE: 1e-4}
-"""Largest relative error of the gradient: of an exact trick in double precision, where rounding
-cannot hide a wrong factor; of a close one in single precision, as it trains."""
-DEPENDS_ON_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-"""Layers in training mode whose outputs depend on how examples are put into batches."""
+CONDITIONS = ("torch", "device", "device_title", "threads")
 
 
-@dataclass(frozen=True)
-class StepTaken:
-    """What one optimizer step was and did; tensors by the names of the parameters."""
+class Limits(NamedTuple):
+    """The largest errors at which a claim holds."""
 
-    loss: float
-    gradients: Mapping[str, torch.Tensor]
-    updates: Mapping[str, torch.Tensor]
-    statistics: Mapping[str, torch.Tensor]
-    """The buffers afterwards, such as the running statistics of batch norm."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How far a step with a trick is from one without. Errors are relative."""
-
-    precision: str
-    """float32 or float64."""
-    sizes: tuple[int, ...]
-    """Examples of the batches with the trick; without it they are one, unless it takes as many."""
-    in_eval: bool
-    """Whether batch norm and dropout behaved as when evaluating."""
-    loss: float
     gradient: float
-    cosine: float
+    """Also of the loss."""
     update: float
-    statistics: float
-    layers: Mapping[str, tuple[float, float]]
-    """Of each parameter the errors of its gradient and of its update."""
-    without_gradient: tuple[str, ...]
-    """Parameters that get a gradient in one of the two steps only."""
+    """Larger: the difference of two weights loses digits, and AdamW divides by the gradient's own
+    size, so that the rounding of one near zero is seen."""
+
+
+DOUBLE = Limits(1e-12, 1e-8)
+"""Of exact tricks and of close ones: in double precision rounding cannot hide a wrong factor."""
+SINGLE = Limits(1e-2, 0.1)
+"""Of a close trick as it trains, of an exact one where the device has no double precision. Wide:
+what rounding pushes past the kink of a ReLU or another maximum of a pooling shows in the gradient,
+by 6e-4 in the small U-Net."""
 
 
 @dataclass(frozen=True)
@@ -72,28 +47,30 @@ class Proof:
     holds: bool | None
     """None where the trick is meant to change what is learned."""
     note: str
+    but_for: tuple[str, ...] = ()
+    """Kinds of layers without whose doing it holds, and with which it does not."""
+    running_statistics: tuple[Followed, ...] = ()
+    """What batch norm remembers, by how its momentum is chosen; where batches are other ones."""
+    conditions: Mapping[str, Any] | None = None
 
     def told(self) -> dict[str, Any]:
         """The same as JSON."""
+        is_judged = self.holds is not None
+        limits = limits_of(self.judged.precision)
         return {
             "trick": self.trick,
             "exactness": self.exactness.value,
-            "tolerance": TOLERANCES.get(self.exactness),
+            "tolerance": limits.gradient if is_judged else None,
+            "update_tolerance": limits.update if is_judged else None,
             "error": self.judged.gradient,
             "holds": self.holds,
             "note": self.note,
-            "judged": dict(self.judged.layers),
-            "comparisons": [vars(one) | {"layers": dict(one.layers)} for one in self.comparisons],
+            "but_for": list(self.but_for),
+            "judged": self.judged.told(),
+            "comparisons": [one.told() for one in self.comparisons],
+            "running_statistics": [one._asdict() for one in self.running_statistics],
+            "conditions": dict(self.conditions or {}),
         }
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What both steps of a comparison stand on."""
-
-    data: TaskData
-    device: torch.device
-    sources: Sources | None = None
 
 
 def prove(config: RunConfig, trick: Trick, ground: Ground) -> Proof:
@@ -105,10 +82,21 @@ def prove(config: RunConfig, trick: Trick, ground: Ground) -> Proof:
     """
     name = name_of(type(trick))
     others = [one for one in config.tricks if one.name != name]
-    plain = changed(config, others)
-    tricked = changed(config, in_order([*others, trick]))
-    comparisons = tuple(compared(plain, tricked, ground))
-    return judge(name, trick.exactness, comparisons)
+    pair = Pair(changed(config, others), changed(config, in_order([*others, trick])), ground)
+    comparisons = tuple(compared(pair))
+    verdict = judge(trick.exactness, comparisons, pair.dependent)
+    followed: tuple[Followed, ...] = ()
+    if pair.batches > pair.batches_without:
+        followed = follow_statistics(pair.plain, ground, pair.sizes)
+    known = describe(ground.device)
+    return Proof(
+        trick=name,
+        exactness=trick.exactness,
+        comparisons=comparisons,
+        running_statistics=followed,
+        conditions={key: known[key] for key in CONDITIONS},
+        **verdict._asdict(),
+    )
 
 
 def changed(config: RunConfig, tricks: Sequence[Trick]) -> RunConfig:
@@ -121,172 +109,143 @@ def changed(config: RunConfig, tricks: Sequence[Trick]) -> RunConfig:
     )
 
 
-def compared(plain: RunConfig, tricked: RunConfig, ground: Ground) -> Iterator[Comparison]:
-    batches = made_ready(tricked, ground).batches_per_step
-    size = min(tricked.loader.batch_size, max(2, len(ground.data.train) // batches))
-    windows = [(size,) * batches]
-    if batches > 1:
-        # the last window of an epoch: a batch fewer, and a smaller last one
-        windows.append((size,) * max(batches - 2, 1) + (size // 2 + 1,))
-    # where both take as many batches for a step, both get the same ones
-    same = made_ready(plain, ground).batches_per_step == batches
-    precisions = [torch.float32] if ground.device.type == "mps" else [torch.float32, torch.float64]
-    for sizes in windows:
-        for dtype in precisions:
-            for in_eval in (False, True) if depends_on_batches(tricked, ground) else (False,):
-                one = take_step(tricked, ground, sizes, dtype, in_eval)
-                other = take_step(plain, ground, sizes if same else (sum(sizes),), dtype, in_eval)
-                yield comparison(one, other, sizes, dtype, in_eval)
+class Pair:
+    """A config without the trick in question and with it, on the same ground."""
 
-
-def depends_on_batches(config: RunConfig, ground: Ground) -> bool:
-    modules = made_ready(config, ground).model.modules()
-    return any(isinstance(module, DEPENDS_ON_BATCH) for module in modules)
-
-
-def made_ready(config: RunConfig, ground: Ground) -> Setup:
-    """A setup with its tricks applied; not placed yet."""
-    setup = build_setup(config, ground.data, ground.device, ground.sources)
-    for trick in in_order(config.tricks):
-        trick.apply(setup)
-    return setup
-
-
-def take_step(
-    config: RunConfig,
-    ground: Ground,
-    sizes: tuple[int, ...],
-    dtype: torch.dtype,
-    in_eval: bool,
-) -> StepTaken:
-    """The first step of a config, on the first examples of an epoch in batches of `sizes`."""
-    setup = made_ready(config, ground)
-    with ExitStack() as switches:
-        for switch in setup.switches:
-            switches.enter_context(switch())
-        # dropout draws from the process's generator: the same numbers with the trick and without
-        switches.enter_context(process_stream(config.seed, "proof"))
-        setup.model.to(dtype)
-        setup.place()
-        setup.start_fresh()
-        prepare = setup.prepare
-        setup.prepare = lambda batch: as_type(prepare(batch), dtype)
-        window = window_of(config, ground.data, sizes)
-        set_learning_rate(setup, 0, None)
-        setup.model.train()
-        if in_eval:
-            for module in setup.model.modules():
-                if isinstance(module, DEPENDS_ON_BATCH):
-                    module.eval()
-        return stepped(setup, window)
-
-
-def as_type(batch: Batch, dtype: torch.dtype) -> Batch:
-    targets = batch.targets
-    if targets.is_floating_point():
-        targets = targets.to(dtype)
-    return batch._replace(inputs=batch.inputs.to(dtype), targets=targets)
-
-
-def window_of(config: RunConfig, data: TaskData, sizes: Sequence[int]) -> tuple[Batch, ...]:
-    """The first examples of the first epoch, in batches of these sizes."""
-    order = EpochOrder(config.loader, data.train.targets, config.seed).order[: sum(sizes)]
-    return tuple(
-        Batch(data.train.inputs[members], data.train.targets[members], members, 0)
-        for members in torch.split(order, list(sizes))
-    )
-
-
-def stepped(setup: Setup, window: tuple[Batch, ...]) -> StepTaken:
-    """Take one optimizer step of a placed setup."""
-    parameters = dict(setup.model.named_parameters())
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    outcome = setup.backward(setup, window)
-    gradients = {
-        name: parameter.grad.detach().clone()
-        for name, parameter in parameters.items()
-        if parameter.grad is not None
-    }
-    for change in setup.change_gradients:
-        change(setup)
-    setup.optimizer.step()
-    updates = {name: parameters[name].detach() - before[name] for name in parameters}
-    statistics = {
-        name: buffer.detach().clone()
-        for name, buffer in setup.model.named_buffers()
-        if buffer.is_floating_point()
-    }
-    return StepTaken(float(outcome.loss), gradients, updates, statistics)
-
-
-def comparison(
-    one: StepTaken, other: StepTaken, sizes: tuple[int, ...], dtype: torch.dtype, in_eval: bool
-) -> Comparison:
-    shared = [name for name in other.gradients if name in one.gradients]
-    first, second = joined(one.gradients, shared), joined(other.gradients, shared)
-    moved = list(other.updates)
-    return Comparison(
-        precision=str(dtype).removeprefix("torch."),
-        sizes=sizes,
-        in_eval=in_eval,
-        loss=relative(abs(one.loss - other.loss), abs(other.loss)),
-        gradient=error(first, second),
-        cosine=float(nn.functional.cosine_similarity(first, second, dim=0)),
-        update=error(joined(one.updates, moved), joined(other.updates, moved)),
-        statistics=error(
-            joined(one.statistics, list(other.statistics)),
-            joined(other.statistics, list(other.statistics)),
-        ),
-        layers={
-            name: (
-                error(one.gradients[name], other.gradients[name]),
-                error(one.updates[name], other.updates[name]),
-            )
-            for name in shared
-        },
-        without_gradient=tuple(sorted(one.gradients.keys() ^ other.gradients.keys())),
-    )
-
-
-def joined(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> torch.Tensor:
-    parts = [tensors[name].double().cpu().flatten() for name in names]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-
-
-def error(one: torch.Tensor, other: torch.Tensor) -> float:
-    """|one - other| / |other|, in double precision."""
-    one, other = one.double(), other.double()
-    return relative(float((one - other).norm()), float(other.norm()))
-
-
-def relative(difference: float, size: float) -> float:
-    if difference == 0:
-        return 0.0
-    return difference / size if size else math.inf
-
-
-def judge(name: str, exactness: Exactness, comparisons: tuple[Comparison, ...]) -> Proof:
-    """Hold what was measured against what the trick claims."""
-    precision = "float64" if exactness is Exactness.EXACT else "float32"
-    fitting = [one for one in comparisons if one.precision == precision] or list(comparisons)
-    as_trained = worst([one for one in fitting if not one.in_eval])
-    if exactness is Exactness.DIFFERENT:
-        note = "meant to change what is learned"
-        return Proof(name, exactness, comparisons, as_trained, None, note)
-    most = TOLERANCES[exactness]
-    if as_trained.gradient <= most:
-        return Proof(name, exactness, comparisons, as_trained, True, "")
-    in_eval = [one for one in fitting if one.in_eval]
-    if in_eval and worst(in_eval).gradient <= most:
-        note = (
-            f"batch norm and dropout work on each batch by itself, so the gradient of the same "
-            f"examples in batches of {as_trained.sizes[0]} differs by {as_trained.gradient:.2g}; "
-            "without their doing it is the same"
+    def __init__(self, plain: RunConfig, tricked: RunConfig, ground: Ground) -> None:
+        self.plain, self.tricked, self.ground = plain, tricked, ground
+        setup = made_ready(tricked, ground)
+        self.batches = setup.batches_per_step
+        self.batches_without = made_ready(plain, ground).batches_per_step
+        self.dependent = sorted(
+            {type(m).__name__ for m in setup.model.modules() if depends_on_batch(m)}
         )
-        return Proof(name, exactness, comparisons, worst(in_eval), True, note)
-    note = f"the gradient differs by {as_trained.gradient:.2g} where at most {most:g} is claimed"
-    return Proof(name, exactness, comparisons, as_trained, False, note)
+        """The kinds of layers that depend on how examples are put into batches."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Examples of each batch of a whole window."""
+        batches = max(self.batches, self.batches_without)
+        fitting = max(2, len(self.ground.data.train) // batches)
+        return (min(self.tricked.loader.batch_size, fitting),) * batches
+
+    @property
+    def windows(self) -> Iterator[tuple[int, ...]]:
+        yield self.sizes
+        if len(self.sizes) > 1:
+            # the last of an epoch: a batch fewer where it can be, and a smaller last one
+            yield (*self.sizes[: max(len(self.sizes) - 2, 1)], self.sizes[0] // 2 + 1)
+
+    def compare(self, sizes: tuple[int, ...], dtype: torch.dtype, in_eval: bool) -> Comparison:
+        with_it, without = (
+            sizes if batches == len(self.sizes) else (sum(sizes),)
+            for batches in (self.batches, self.batches_without)
+        )
+        manner = Manner(with_it, dtype, in_eval)
+        one = take_step(self.tricked, self.ground, manner)
+        other = take_step(self.plain, self.ground, Manner(without, dtype, in_eval))
+        return comparison(one, other, manner, without)
+
+
+def compared(pair: Pair) -> Iterator[Comparison]:
+    """Every window in every precision, and without what batches do to some layers."""
+    has_double = pair.ground.device.type != "mps"
+    regroups = pair.batches != pair.batches_without
+    for sizes in pair.windows:
+        for dtype in (torch.float32, torch.float64) if has_double else (torch.float32,):
+            for in_eval in (False, True) if regroups and pair.dependent else (False,):
+                yield pair.compare(sizes, dtype, in_eval)
+
+
+class Verdict(NamedTuple):
+    """What a claim was held against, and how that went; as in the proof."""
+
+    judged: Comparison
+    holds: bool | None
+    note: str
+    but_for: tuple[str, ...] = ()
+
+
+def judge(
+    exactness: Exactness, comparisons: tuple[Comparison, ...], dependent: Sequence[str]
+) -> Verdict:
+    """Hold what was measured against what is claimed.
+
+    `dependent` names the kinds of layers that are in eval where a comparison says so.
+    """
+    if exactness is Exactness.DIFFERENT:
+        shown = next(one for one in reversed(comparisons) if not one.in_eval)
+        return Verdict(shown, None, what_stays(shown))
+    # rounding is not held against an exact trick, where there is a precision without
+    has_double = any(one.precision == "float64" for one in comparisons)
+    only_double = has_double and exactness is Exactness.EXACT
+    judged = [one for one in comparisons if one.precision == "float64" or not only_double]
+    as_trained = [one for one in judged if not one.in_eval]
+    failing = [one for one in as_trained if complaint(one)]
+    if not failing:
+        return Verdict(worst(as_trained), True, about_rate(as_trained[0]))
+    in_eval = [one for one in judged if one.in_eval]
+    if not in_eval or any(map(complaint, in_eval)):
+        bad = worst([one for one in in_eval if complaint(one)] or failing)
+        return Verdict(bad, False, complaint(bad))
+    differs = worst(failing)
+    note = (
+        f"in training {' and '.join(dependent)} looks at each batch by itself, so the gradient "
+        f"from batches of {differs.sizes[0]} is not that of the large batch: it differs by "
+        f"{differs.gradient:.2g}, and no scaling mends that; with such layers as in evaluation it "
+        "is the same"
+    )
+    return Verdict(worst(in_eval), True, note + about_rate(differs, "; "), tuple(dependent))
+
+
+def limits_of(precision: str) -> Limits:
+    return DOUBLE if precision == "float64" else SINGLE
+
+
+def complaint(one: Comparison) -> str:
+    """What of a comparison is further apart than may be, in words; empty where nothing is."""
+    if one.without_gradient:
+        names = ", ".join(one.without_gradient[:3])
+        return f"{names} has a gradient in one of the two steps only"
+    limits = limits_of(one.precision)
+    for what, error, most in (
+        ("loss", one.loss, limits.gradient),
+        ("gradient", one.gradient, limits.gradient),
+        ("update", one.update, limits.update),
+    ):
+        # not the other way round: nothing is said of what is not a number
+        if not error <= most:
+            where = f", most of all for {one.worst_layer}" if one.worst_layer else ""
+            return (
+                f"the {what} differs by {error:.2g} in {one.precision}, where at most {most:g} is "
+                f"claimed{where}"
+            )
+    return ""
+
+
+def about_rate(one: Comparison, join: str = "") -> str:
+    if one.learning_rate_factor == 1:
+        return ""
+    return (
+        f"{join}its rule makes the learning rate {one.learning_rate_factor:g} times as high, and "
+        "updates are compared at the same rate"
+    )
+
+
+def what_stays(one: Comparison) -> str:
+    """Of a trick that changes training: what it leaves as it is."""
+    same, all_ = one.same_gradients, len(one.layers)
+    stays = "no gradient" if not same else f"{same} of {all_} gradients"
+    left = f"; {len(one.without_gradient)} get none" if one.without_gradient else ""
+    return f"meant to change what is learned: {stays} the same to the bit{left}"
 
 
 def worst(comparisons: Sequence[Comparison]) -> Comparison:
-    return max(comparisons, key=lambda one: (math.isnan(one.gradient), one.gradient))
+    """The one furthest from its limits."""
+    return max(comparisons, key=severity)
+
+
+def severity(one: Comparison) -> float:
+    limits = limits_of(one.precision)
+    of_gradient = max(largest(one.loss), largest(one.gradient)) / limits.gradient
+    return max(of_gradient, largest(one.update) / limits.update)
