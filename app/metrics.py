@@ -26,7 +26,7 @@ METRICS: Mapping[str, Metric] = {
     "balanced_accuracy": Metric("Balanced accuracy", "share"),
     "top3_accuracy": Metric("Top-3 accuracy", "share"),
     "top5_accuracy": Metric("Top-5 accuracy", "share"),
-    "iou": Metric("Mean IoU", "share"),
+    "iou": Metric("IoU", "share"),
     "recall": Metric("Recall", "share"),
     "precision": Metric("Precision", "share"),
     "f1": Metric("F1", "share"),

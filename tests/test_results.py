@@ -115,7 +115,7 @@ def test_runs_on_different_questions_can_be_compared(
 ) -> None:
     numbers = ",".join(map(str, runs.values()))
     page = client.get(f"/compare?runs={numbers}").text
-    for words in ("Best test accuracy", "Best test R²", "Best test mean IoU", "Last test loss"):
+    for words in ("Best test accuracy", "Best test R²", "Best test IoU", "Last test loss"):
         assert words in page
     assert client.get("/runs").text.count("R²") == 1
 

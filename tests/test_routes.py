@@ -37,6 +37,11 @@ POST   editor  /runs/unarchive
 GET    editor  /runs/new
 POST   editor  /runs/new
 POST   editor  /runs/new/check
+POST   editor  /runs/new/try
+POST   editor  /runs/{run}/prove
+POST   editor  /runs/{run}/repeat
+GET    viewer  /inquiries/{number}
+POST   editor  /inquiries/{number}/cancel
 POST   editor  /runs/{run}/pause
 POST   editor  /runs/{run}/stop
 POST   editor  /runs/{run}/cancel
@@ -49,6 +54,10 @@ POST   editor  /runs/{run}/archive
 POST   editor  /runs/{run}/unarchive
 POST   editor  /runs/{run}/describe
 POST   editor  /runs/{run}/delete
+GET    viewer  /api/v1/inquiries
+POST   editor  /api/v1/inquiries
+GET    viewer  /api/v1/inquiries/{number}
+POST   editor  /api/v1/inquiries/{number}/cancel
 GET    viewer  /runs/{run}
 GET    viewer  /runs/{run}/header
 GET    viewer  /runs/{run}/layers

@@ -20,9 +20,11 @@ from trainer.config import RunConfig
 from trainer.failures import Cause
 from trainer.part import Refused
 from trainer.recipes import RECIPES
+from trainer.setup import Setup
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints, list_layer_outputs, read_layer_output
 from trainer.tasks import DataFolders, Digits
+from trainer.tricks import Seed
 
 
 def test_the_loss_curve_is_that_of_a_plain_loop_to_the_last_bit(tmp_path: Path) -> None:
@@ -409,3 +411,24 @@ def untrained(config: object) -> torch.nn.Module:
 
     model: torch.nn.Module = initial_model(config, (1, 8, 8), 10)  # type: ignore[arg-type]
     return model.eval()
+
+
+def test_what_initialises_a_run_is_called_once_in_its_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab.at(tmp_path)
+    calls: list[int] = []
+
+    def initialise(setup: Setup) -> None:
+        # placed: there is an optimizer already
+        calls.append(len(setup.optimizer.param_groups))
+
+    monkeypatch.setattr(Seed, "apply", lambda trick, setup: setup.initialise.append(initialise))
+    monkeypatch.setattr(Seed, "evidence", lambda trick, setup: {})
+    run_id = lab.add(quick_config(tricks=({"name": "seed"},)))
+    lab.train_until(run_id, 3)
+    assert calls == [1]
+    lab.resume(run_id)
+    lab.train_claimed(run_id)
+    assert lab.run(run_id).status == Status.FINISHED
+    assert calls == [1]

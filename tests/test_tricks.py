@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from app.models import Status
 from trainer.build import build_setup
+from trainer.check import check
 from trainer.config import RunConfig
 from trainer.part import Refused
 from trainer.setup import Setup
@@ -32,6 +33,7 @@ from trainer.tricks import (
     GradientAccumulation,
     Seed,
     Stage,
+    StartingWeights,
     Trick,
     clashes,
     in_order,
@@ -44,8 +46,24 @@ NAMES = [name_of(trick) for trick in TRICKS]
 every_trick = pytest.mark.parametrize("trick", TRICKS, ids=NAMES)
 
 
+NEEDED: dict[str, dict[str, Any]] = {"starting_weights": {"source": "source"}}
+"""What tricks must be told that cannot do without."""
+
+
+def usable(trick: type[Trick]) -> Trick:
+    return trick(**NEEDED.get(name_of(trick), {}))
+
+
+def lab_for(folder: Path, *tricks: type[Trick]) -> Lab:
+    """A lab, with a finished run where one of the tricks takes something from it."""
+    lab = Lab.at(folder)
+    if StartingWeights in tricks:
+        lab.train(tiny_config(seed=5), name="source")
+    return lab
+
+
 def with_tricks(*tricks: Trick | type[Trick], **changes: Any) -> RunConfig:
-    chosen = [trick() if isinstance(trick, type) else trick for trick in tricks]
+    chosen = [usable(trick) if isinstance(trick, type) else trick for trick in tricks]
     return tiny_config(tricks=[trick.model_dump() for trick in chosen], **changes)
 
 
@@ -101,7 +119,7 @@ def test_a_trick_replaces_only_the_slots_it_owns(trick: type[Trick]) -> None:
 
 @every_trick
 def test_a_trick_trains_and_shows_what_it_did(trick: type[Trick], tmp_path: Path) -> None:
-    lab = Lab.at(tmp_path)
+    lab = lab_for(tmp_path, trick)
     run = lab.run(lab.train(with_tricks(trick)))
     assert (run.status, run.reason) == (Status.FINISHED, "")
     assert list(run.evidence) == [name_of(trick)]
@@ -114,7 +132,11 @@ NOTHING_TO_CHANGE: dict[str, dict[str, Any]] = {
     "cudnn_benchmark": {"model": {"name": "mlp"}},
     "freeze": {"tricks": [{"name": "freeze", "layers": "*"}]},
     "gradient_accumulation": {"loader": {"batch_size": 2000}},
+    "layerwise_learning_rate": {"tricks": [{"name": "layerwise_learning_rate", "decay": 1}]},
     "random_shift": {"tricks": [{"name": "random_shift", "pixels": 8}]},
+    "starting_weights": {
+        "tricks": [{"name": "starting_weights", "source": "source", "layers": "head"}]
+    },
 }
 ALWAYS_CHANGES = {"seed", "deterministic"}
 
@@ -128,17 +150,17 @@ def test_a_trick_with_nothing_to_change_refuses(trick: type[Trick], tmp_path: Pa
     config = tiny_config(**{"tricks": [{"name": name}], **NOTHING_TO_CHANGE[name]})
     with pytest.raises(Refused, match=name):
         config.tricks[0].apply(setup_of(config))
-    lab = Lab.at(tmp_path)
+    lab = lab_for(tmp_path, trick)
     run = lab.run(lab.train(config))
     assert run.status == Status.FAILED
     assert run.reason.startswith("tricks.0.")
 
 
 @pytest.mark.parametrize(("one", "other"), [*itertools.combinations(TRICKS, 2)], ids=name_of)
-def test_two_tricks_train_together_or_are_refused_with_both_names(
+def test_two_tricks_train_and_resume_together_or_are_refused_with_both_names(
     one: type[Trick], other: type[Trick], tmp_path: Path
 ) -> None:
-    if reasons := clashes([one(), other()]):
+    if reasons := clashes([usable(one), usable(other)]):
         with pytest.raises(ValidationError) as refusal:
             with_tricks(one, other)
         for text in (*reasons, str(refusal.value)):
@@ -146,10 +168,25 @@ def test_two_tricks_train_together_or_are_refused_with_both_names(
             assert name_of(other) in text
             assert "keep one" in text
         return
-    lab = Lab.at(tmp_path)
-    run = lab.run(lab.train(with_tricks(one, other)))
+    lab = lab_for(tmp_path, one, other)
+    if problems := check(with_tricks(one, other)):
+        text = " ".join(problem.message for problem in problems)
+        assert name_of(one) in text
+        assert name_of(other) in text
+        return
+    # so that also with accumulated gradients there is a step before and after the pause
+    config = with_tricks(one, other, loader={"batch_size": 90}, budget={"epochs": 2})
+    whole, resumed = lab.train(config), lab.add(config)
+    run = lab.run(whole)
     assert (run.status, run.reason) == (Status.FINISHED, "")
     assert set(run.evidence) == {name_of(one), name_of(other)}
+    lab.train_until(resumed, 3)
+    assert lab.run(resumed).status == Status.PAUSED
+    lab.resume(resumed)
+    lab.train_claimed(resumed)
+    curves = [lab.points(run_id, "train_loss").values.tolist() for run_id in (whole, resumed)]
+    assert curves[0] == curves[1]
+    assert lab.run(resumed).evidence == run.evidence
 
 
 @every_trick
@@ -212,7 +249,7 @@ def switches(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_switches_of_the_process_are_as_before_when_a_run_has_ended(
     trick: type[Trick], tmp_path: Path
 ) -> None:
-    lab = Lab.at(tmp_path)
+    lab = lab_for(tmp_path, trick)
     before = process_state()
     assert lab.run(lab.train(with_tricks(trick))).status == Status.FINISHED
     assert process_state() == before

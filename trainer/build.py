@@ -1,6 +1,7 @@
 """Build: from a config to the plain setup that tricks then edit."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -9,11 +10,14 @@ from trainer.batches import EpochOrder, LoadedBatches, ResidentBatches, is_resid
 from trainer.config import RunConfig
 from trainer.part import Refused
 from trainer.setup import Setup
+from trainer.sources import Sources, trained_by
 from trainer.streams import process_stream
 from trainer.tasks import Examples, TaskData
 
 
-def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setup:
+def build_setup(
+    config: RunConfig, data: TaskData, device: torch.device, sources: Sources | None = None
+) -> Setup:
     """The plain setup of a config: the model on the CPU with its initial weights, no trick yet."""
     facts = config.task.facts()
     order = EpochOrder(config.loader, data.train.targets, config.seed)
@@ -24,7 +28,7 @@ def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setu
         )
     targets = replace(facts.targets, spread=data.target_spread)
     batches = batches_of(order, data.train, device)
-    return Setup(
+    setup = Setup(
         model=initial_model(config, facts.input_shape, facts.outputs),
         criterion=config.loss.criterion(targets, data.train.targets, device),
         targets=targets,
@@ -44,6 +48,9 @@ def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setu
         prepare=data.normalise,
         switches=[batches.in_use] if isinstance(batches, LoadedBatches) else [],
     )
+    if sources is not None:
+        setup.trained = partial(trained_by, sources)
+    return setup
 
 
 def batches_of(

@@ -17,13 +17,16 @@ from trainer.config import RunConfig
 from trainer.losses import LOSSES
 from trainer.models import MODELS, Model
 from trainer.part import Refused, name_of
+from trainer.sources import NO_REFERENCE, references
 from trainer.tasks import TaskFacts
 from trainer.tricks import (
     CudnnBenchmark,
     Deterministic,
     Freeze,
     GradientAccumulation,
+    LayerwiseLearningRate,
     RandomShift,
+    StartingWeights,
 )
 
 
@@ -79,6 +82,9 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             "deterministic promises the same bits every time, and with in_order off batches come "
             "as they happen to be ready; switch in_order on, or deterministic off",
         )
+    for field, reference in references(config):
+        if not reference.strip():
+            yield Problem(field, NO_REFERENCE)
     batches = batches_per_epoch(config)
     for number, trick in enumerate(config.tricks):
         if isinstance(trick, GradientAccumulation) and trick.steps > batches > 0:
@@ -93,8 +99,25 @@ def problems(config: RunConfig) -> Iterator[Problem]:
             )
         if isinstance(trick, RandomShift) and (immovable := trick.unfit(task.input_shape)):
             yield Problem(f"tricks.{number}.pixels", immovable)
-        if isinstance(trick, Freeze) and (why := trick.unfit(weightless(config.model, task))):
+        if isinstance(trick, Freeze | StartingWeights) and (
+            why := trick.unfit(weightless(config.model, task))
+        ):
             yield Problem(f"tricks.{number}.layers", why)
+        if isinstance(trick, LayerwiseLearningRate) and (why := unchanged_rates(config, trick)):
+            yield Problem(f"tricks.{number}.decay", why)
+        if isinstance(trick, Freeze) and (late := trick.too_late(config.budget.epochs)):
+            yield Problem(f"tricks.{number}.unfreeze_epoch", late)
+
+
+def unchanged_rates(config: RunConfig, trick: LayerwiseLearningRate) -> str:
+    """Why this trick would change no rate of what learns; "" where it does."""
+    network = weightless(config.model, config.task.facts())
+    stays: set[str] = set()
+    for other in config.tricks:
+        if isinstance(other, Freeze) and other.unfreeze == "never" and not other.unfit(network):
+            stays |= set(other.frozen(network))
+    learning = [n for n, _ in network.named_parameters() if n.rpartition(".")[0] not in stays]
+    return trick.unfit(network, learning)
 
 
 def wrong_output(config: RunConfig, found: tuple[int, ...] | None) -> str:
@@ -183,7 +206,9 @@ def warnings(config: RunConfig) -> Iterator[str]:
                 f"gradient_accumulation: batch norm, where there is any, averages over only "
                 f"{size} examples; 16 or more are safer"
             )
-        if isinstance(trick, Freeze):
+        if isinstance(trick, Freeze) and not any(
+            isinstance(other, StartingWeights) for other in config.tricks
+        ):
             yield (
                 "freeze: this run begins with fresh weights, so the frozen layers stay as they "
                 "were drawn"

@@ -70,6 +70,7 @@ def set_learning_rate(setup: Setup, step: int, before: float | None) -> float:
     if multiplier != before:
         for group in setup.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * multiplier
+        setup.learning_rate = setup.optimizer.defaults["lr"] * multiplier
     return multiplier
 
 

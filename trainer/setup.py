@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from trainer.batch import Batch
+from trainer.part import Refused
+from trainer.sources import Trained
 from trainer.targets import Kind, Targets
 
 JSON = Mapping[str, Any]
@@ -91,16 +93,23 @@ class Setup:
     batches_per_step: int = 1
     """How many loader batches one optimizer step takes; the last step of an epoch may get fewer."""
     evaluated_model: Callable[["Setup"], nn.Module] = field(default=lambda setup: setup.model)
+    trained: Callable[[str], Trained] = lambda reference: no_other_run(reference)
+    """What another run has learned, by its number, its name, or recipe:NAME."""
     lap: Callable[[str], None] = lambda activity: None
     """Told of an activity when it is over; the loop sets it to its watch's."""
 
     # many each, in the order of the catalogue
+    initialise: list[Callable[["Setup"], None]] = field(default_factory=list)
+    """Called once in the life of a run, placed and before its first step; not on resuming."""
     change_batch: list[Callable[[Batch], Batch]] = field(default_factory=list)
     change_gradients: list[Callable[["Setup"], None]] = field(default_factory=list)
     parameter_rules: list[Callable[[str, nn.Parameter], Mapping[str, Any]]] = field(
         default_factory=list
     )
-    """(name, parameter) -> the optimizer options in which it differs from the others."""
+    """(name, parameter) -> the optimizer options in which it differs from the others; `lr_factor`
+    is what its learning rate is multiplied by."""
+    learns_later: set[str] = field(default_factory=set)
+    """Names of the parameters that do not learn yet: the optimizer gets them while training."""
     after_step: list[Callable[["Setup", int], None]] = field(default_factory=list)
     on_epoch: list[Callable[["Setup", int], None]] = field(default_factory=list)
     switches: list[Callable[[], AbstractContextManager[object]]] = field(default_factory=list)
@@ -108,6 +117,8 @@ class Setup:
     trick_state: MutableMapping[str, TrickState] = field(default_factory=dict)
 
     optimizer: torch.optim.Optimizer = field(init=False)
+    learning_rate: float = field(init=False, default=0.0)
+    """Of this step, as the config and the schedule have it: without any parameter's `lr_factor`."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -121,19 +132,35 @@ class Setup:
     def place(self) -> None:
         """Move the model to the device and make the optimizer; call once, after all tricks."""
         self.model.to(self.device)
-        self.optimizer = self.make_optimizer(self.parameter_groups())
+        trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        self.optimizer = self.make_optimizer(self.parameter_groups(trainable))
+        self.learning_rate = self.optimizer.defaults["lr"]
         for group in self.optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
+            group["peak_lr"] = group["lr"] * group.get("lr_factor", 1.0)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Trainable parameters, grouped by the options that the parameter rules give them."""
+    def train_also(self, named: Sequence[tuple[str, nn.Parameter]], step: int) -> None:
+        """Give the optimizer more parameters after this step; what it knows of others stays."""
+        multiplier = self.lr_multiplier(step, self.total_steps)
+        for group in self.parameter_groups(named):
+            self.optimizer.add_param_group(group)
+            added = self.optimizer.param_groups[-1]
+            added["peak_lr"] = self.optimizer.defaults["lr"] * group.get("lr_factor", 1.0)
+            # the loop writes rates only when the multiplier changes
+            added["lr"] = added["peak_lr"] * multiplier
+
+    def start_fresh(self) -> None:
+        """Let the tricks initialise a placed setup that no checkpoint is loaded into."""
+        for initialise in self.initialise:
+            initialise(self)
+
+    def parameter_groups(self, named: Sequence[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+        """Parameters with their names, grouped by the options that the rules give them."""
         groups: dict[tuple[tuple[str, Any], ...], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                options: dict[str, Any] = {}
-                for rule in self.parameter_rules:
-                    options |= rule(name, parameter)
-                groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
+        for name, parameter in named:
+            options: dict[str, Any] = {}
+            for rule in self.parameter_rules:
+                options |= rule(name, parameter)
+            groups.setdefault(tuple(sorted(options.items())), []).append(parameter)
         return [{"params": members, **dict(options)} for options, members in groups.items()]
 
     def ready(self, batch: Batch) -> Batch:
@@ -160,6 +187,10 @@ class Setup:
         if kind.has_classes:
             hits = Hits(outputs, targets, kind, self.targets.ignored)
         return StepOutcome(loss.detach(), sum(map(len, targets)), hits)
+
+
+def no_other_run(reference: str) -> Trained:
+    raise Refused(f"no other runs can be found from here, {reference!r} neither; train in a lab")
 
 
 def plain_backward(setup: Setup, window: Sequence[Batch]) -> StepOutcome:

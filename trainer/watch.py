@@ -69,7 +69,7 @@ class RunWatch:
         if progress.step % self.config.recording.metrics_every == 0:
             values: dict[str, Value] = {
                 "train_loss": outcome.loss,
-                "learning_rate": self.setup.optimizer.param_groups[0]["lr"],
+                "learning_rate": self.setup.learning_rate,
                 "data_seconds": waited - self.waited,
             }
             if outcome.hits is not None:
@@ -234,8 +234,8 @@ class RunWatch:
             "stopped_early": self.stopped_early,
             "finished_with": self.config.budget.model_dump() if is_last else None,
         }
-        place = self.place
-        saved = save_checkpoint(place.checkpoints, place.fence, self.setup, progress, notes)
+        config = self.config.model_dump(mode="json")
+        saved = save_checkpoint(self.place, self.setup, progress, config, notes)
         self.point_to(saved)
         self.clock.lap("checkpoint")
         self.saved_at = self.clock.last

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from app.commands.config_file import Config, read_config
 from app.commands.console import Json, cell, out, print_json, say, size
 from app.settings import Settings
 from trainer.part import Refused
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    config: Annotated[str, typer.Argument(help="A recipe's name, or a .toml or .json file.")],
+    config: Config,
     workers: Annotated[str, typer.Option(help="Numbers of loader processes.")] = "0,1,2,4",
     batch_sizes: Annotated[str, typer.Option(help="Else the config's own.")] = "",
     seconds: Annotated[float, typer.Option(help="For each measurement.")] = 1.0,
@@ -26,8 +27,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Measure here and now how fast batches come with more or fewer loader processes."""
-    from app.cli import read_config
     from app.devices import DeviceLock, device_name
+    from app.sources import data_folders
     from trainer.build import choose_device
     from trainer.inquiries import Bench, LoaderSweep
 
@@ -45,7 +46,7 @@ def sweep(
     if not DeviceLock(settings.folder, name).is_free():
         err.print(f"A worker holds {name} too: these figures will be off.", style="yellow")
     with shown_progress(err) as tell:
-        answer = wanted.answer(Bench(choose_device(on), settings.data_folders, tell))
+        answer = wanted.answer(Bench(choose_device(on), data_folders(settings), tell))
     if as_json:
         print_json(answer)
     else:

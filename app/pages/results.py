@@ -65,10 +65,7 @@ def standing(run: Mapping[str, Any]) -> Standing | None:
 
 def shaded(row: Sequence[int]) -> tuple[Cell, ...]:
     total = sum(row)
-    # what happens at all is seen, however seldom
-    return tuple(
-        Cell(count, max(round(SHADES * count / total), 1) if count else 0) for count in row
-    )
+    return tuple(Cell(count, round(SHADES * count / total) if total else 0) for count in row)
 
 
 def confusions(classes: Sequence[str], table: Sequence[Sequence[int]]) -> list[Confused]:

@@ -9,9 +9,11 @@ from sqlalchemy import Connection
 from app import finding
 from app.config_view import config_rows
 from app.connections import Reading, Reference
+from app.inquiries import desk
 from app.metrics import cards
 from app.missing import NotThere
 from app.mosaic import mosaic_png
+from app.pages.inquiries import fragment
 from app.pages.results import standing
 from app.pages.run_header import header_facts
 from app.pages.templates import render
@@ -123,7 +125,9 @@ def results(request: Request, run: Reference, connection: Reading) -> HTMLRespon
 
 @router.get("/evidence")
 def evidence(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
-    return show(request, connection, find_run(connection, run), "evidence")
+    found = find_run(connection, run)
+    asked = desk.newest_about(connection, found["id"])
+    return show(request, connection, found, "evidence", about=asked, fragment=fragment)
 
 
 @router.get("/log")

@@ -41,7 +41,6 @@ class LoaderSweep(Inquiry):
     title: ClassVar[str] = "Loader sweep"
     needs_device_alone: ClassVar[bool] = True
     name: Literal["loader_sweep"] = "loader_sweep"
-    config: RunConfig = Field(RunConfig(), description="The run whose loading is measured.")
     workers: tuple[Workers, ...] = Field(
         (0, 1, 2, 4), min_length=1, max_length=16, description="Numbers of loader processes."
     )
@@ -82,7 +81,7 @@ class LoaderSweep(Inquiry):
         if problems := check(config):
             return cell.with_problem(f"{problems[0].field}: {problems[0].message}")
         try:
-            with placed(config, cell, data, bench.device) as setup:
+            with placed(config, cell, data, bench) as setup:
                 ahead = cell.workers * config.loader.prefetch
                 row = cell.with_loading(loading_pace(setup, self.seconds, ahead))
                 if self.with_training:
@@ -125,18 +124,19 @@ class LoaderSweep(Inquiry):
 
 
 @contextmanager
-def placed(config: RunConfig, cell: Row, data: TaskData, device: torch.device) -> Iterator[Setup]:
+def placed(config: RunConfig, cell: Row, data: TaskData, bench: Bench) -> Iterator[Setup]:
     """A setup ready to train, inside its switches; no loader process outlives the block."""
-    setup = build_setup(config, data, device)
+    setup = build_setup(config, data, bench.device, bench.data.sources)
     if not cell.is_resident and not cell.workers:
         order = EpochOrder(config.loader, data.train.targets, config.seed)
-        setup.batches = LoadedBatches(order, data.train, device).of_epoch
+        setup.batches = LoadedBatches(order, data.train, bench.device).of_epoch
     for trick in in_order(config.tricks):
         trick.apply(setup)
     with ExitStack() as switches:
         for switch in setup.switches:
             switches.enter_context(switch())
         setup.place()
+        setup.start_fresh()
         yield setup
 
 

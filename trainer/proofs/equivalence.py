@@ -16,6 +16,7 @@ from trainer.config import RunConfig
 from trainer.loop import set_learning_rate
 from trainer.schedules import Constant
 from trainer.setup import Setup
+from trainer.sources import Sources
 from trainer.streams import process_stream
 from trainer.tasks import TaskData
 from trainer.tricks import Exactness, Trick, in_order, name_of
@@ -45,7 +46,7 @@ class Comparison:
     precision: str
     """float32 or float64."""
     sizes: tuple[int, ...]
-    """Examples of the batches with the trick; without it they are one batch."""
+    """Examples of the batches with the trick; without it they are one, unless it takes as many."""
     in_eval: bool
     """Whether batch norm and dropout behaved as when evaluating."""
     loss: float
@@ -81,11 +82,21 @@ class Proof:
             "error": self.judged.gradient,
             "holds": self.holds,
             "note": self.note,
+            "judged": dict(self.judged.layers),
             "comparisons": [vars(one) | {"layers": dict(one.layers)} for one in self.comparisons],
         }
 
 
-def prove(config: RunConfig, trick: Trick, data: TaskData, device: torch.device) -> Proof:
+@dataclass(frozen=True)
+class Ground:
+    """What both steps of a comparison stand on."""
+
+    data: TaskData
+    device: torch.device
+    sources: Sources | None = None
+
+
+def prove(config: RunConfig, trick: Trick, ground: Ground) -> Proof:
     """Take one step of a config with a trick and without it, in both precisions.
 
     Both start from the same weights and see the same examples: a trick that takes several batches
@@ -96,7 +107,7 @@ def prove(config: RunConfig, trick: Trick, data: TaskData, device: torch.device)
     others = [one for one in config.tricks if one.name != name]
     plain = changed(config, others)
     tricked = changed(config, in_order([*others, trick]))
-    comparisons = tuple(compared(plain, tricked, data, device))
+    comparisons = tuple(compared(plain, tricked, ground))
     return judge(name, trick.exactness, comparisons)
 
 
@@ -110,32 +121,32 @@ def changed(config: RunConfig, tricks: Sequence[Trick]) -> RunConfig:
     )
 
 
-def compared(
-    plain: RunConfig, tricked: RunConfig, data: TaskData, device: torch.device
-) -> Iterator[Comparison]:
-    batches = made_ready(tricked, data, device).batches_per_step
-    size = min(tricked.loader.batch_size, max(2, len(data.train) // batches))
+def compared(plain: RunConfig, tricked: RunConfig, ground: Ground) -> Iterator[Comparison]:
+    batches = made_ready(tricked, ground).batches_per_step
+    size = min(tricked.loader.batch_size, max(2, len(ground.data.train) // batches))
     windows = [(size,) * batches]
     if batches > 1:
         # the last window of an epoch: a batch fewer, and a smaller last one
-        windows.append((size,) * (batches - 2) + (size // 2 + 1,))
-    precisions = [torch.float32] if device.type == "mps" else [torch.float32, torch.float64]
+        windows.append((size,) * max(batches - 2, 1) + (size // 2 + 1,))
+    # where both take as many batches for a step, both get the same ones
+    same = made_ready(plain, ground).batches_per_step == batches
+    precisions = [torch.float32] if ground.device.type == "mps" else [torch.float32, torch.float64]
     for sizes in windows:
         for dtype in precisions:
-            for in_eval in (False, True) if depends_on_batches(tricked, data, device) else (False,):
-                one = take_step(tricked, data, device, sizes, dtype, in_eval)
-                other = take_step(plain, data, device, (sum(sizes),), dtype, in_eval)
+            for in_eval in (False, True) if depends_on_batches(tricked, ground) else (False,):
+                one = take_step(tricked, ground, sizes, dtype, in_eval)
+                other = take_step(plain, ground, sizes if same else (sum(sizes),), dtype, in_eval)
                 yield comparison(one, other, sizes, dtype, in_eval)
 
 
-def depends_on_batches(config: RunConfig, data: TaskData, device: torch.device) -> bool:
-    modules = made_ready(config, data, device).model.modules()
+def depends_on_batches(config: RunConfig, ground: Ground) -> bool:
+    modules = made_ready(config, ground).model.modules()
     return any(isinstance(module, DEPENDS_ON_BATCH) for module in modules)
 
 
-def made_ready(config: RunConfig, data: TaskData, device: torch.device) -> Setup:
+def made_ready(config: RunConfig, ground: Ground) -> Setup:
     """A setup with its tricks applied; not placed yet."""
-    setup = build_setup(config, data, device)
+    setup = build_setup(config, ground.data, ground.device, ground.sources)
     for trick in in_order(config.tricks):
         trick.apply(setup)
     return setup
@@ -143,14 +154,13 @@ def made_ready(config: RunConfig, data: TaskData, device: torch.device) -> Setup
 
 def take_step(
     config: RunConfig,
-    data: TaskData,
-    device: torch.device,
+    ground: Ground,
     sizes: tuple[int, ...],
     dtype: torch.dtype,
     in_eval: bool,
 ) -> StepTaken:
     """The first step of a config, on the first examples of an epoch in batches of `sizes`."""
-    setup = made_ready(config, data, device)
+    setup = made_ready(config, ground)
     with ExitStack() as switches:
         for switch in setup.switches:
             switches.enter_context(switch())
@@ -158,9 +168,10 @@ def take_step(
         switches.enter_context(process_stream(config.seed, "proof"))
         setup.model.to(dtype)
         setup.place()
+        setup.start_fresh()
         prepare = setup.prepare
         setup.prepare = lambda batch: as_type(prepare(batch), dtype)
-        window = window_of(config, data, sizes)
+        window = window_of(config, ground.data, sizes)
         set_learning_rate(setup, 0, None)
         setup.model.train()
         if in_eval:

@@ -62,7 +62,8 @@ class Trace:
             if module.training and isinstance(output, torch.Tensor):
                 self.calls[path] += 1
                 call = self.calls[path]
-                self.mark("forward", path if call == 1 else f"{path} (call {call})", output)
+                repeated = f", call {call}" if call > 1 else ""
+                self.mark("forward", f"{path} ({type(module).__name__}{repeated})", output)
 
         return see
 
@@ -114,13 +115,14 @@ def trace(
     if config.threads:
         torch.set_num_threads(config.threads)
     chosen = choose_device(device)
-    setup = build_setup(config, config.task.load(folders), chosen)
+    setup = build_setup(config, config.task.load(folders), chosen, folders.sources)
     for trick in in_order(config.tricks):
         trick.apply(setup)
     with ExitStack() as switches:
         for switch in setup.switches:
             switches.enter_context(switch())
         setup.place()
+        setup.start_fresh()
         watch = Trace(setup, min(steps, setup.total_steps), told)
         watch.attach()
         train(setup, Progress(), watch)

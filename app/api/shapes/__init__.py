@@ -17,6 +17,7 @@ from app.api.shapes.catalogue import (
     Task,
     Trick,
 )
+from app.api.shapes.inquiry import Inquiries, Inquiry
 from app.api.shapes.layer import Layer, LayerOutput, Layers, RecordedLayer, RecordedLayers
 from app.api.shapes.queue import Queue, Waiting, Worker, Workers
 from app.api.shapes.run import Checkpoint, Checkpoints, Event, Events, Log, Run, RunPage
@@ -39,6 +40,8 @@ __all__ = [
     "Facts",
     "FieldError",
     "Freed",
+    "Inquiries",
+    "Inquiry",
     "LargeRun",
     "Layer",
     "LayerOutput",
