@@ -91,7 +91,8 @@ def test_every_way_of_loading_is_measured_and_told_on_the_way() -> None:
 )
 def test_examples_stay_only_where_a_row_says_so(cell: Row, kind: type) -> None:
     config = LoaderSweep(config=tiny_config()).config_of(cell)
-    with placed(config, cell, digits(), CPU) as setup:
+    bench = Bench(CPU, DataFolders(Path("nowhere"), download=False), Listener())
+    with placed(config, cell, digits(), bench) as setup:
         assert isinstance(setup.batches.__self__, kind)  # type: ignore[attr-defined]
         batch = next(setup.batches(setup, 0, 0))
     assert len(batch.targets) == 100
@@ -171,10 +172,12 @@ def test_loading_is_as_fast_as_its_processes_and_training_waits_for_it() -> None
         with setup.switches[0]():
             rates[workers] = loading_pace(setup, 0.5, 2 * workers).samples_per_second
             if not workers:
-                assert training_pace(setup, 0.5).waiting_share > 0.4
+                pace = training_pace(setup, 0.5)
     # 15 batches an epoch, one of 37: 96 examples of 20 ms
     assert rates[0] < 96 / 0.02
-    assert 1.3 < rates[2] / rates[0] < 2.1
+    assert 1.2 < rates[2] / rates[0] < 2.2
+    # however long a busy machine takes for the rest of a step
+    assert 0.017 < pace.waiting_share * 96 / pace.samples_per_second < 0.2
 
 
 def test_steps_that_have_their_batches_do_not_wait() -> None:
