@@ -99,7 +99,7 @@ RECIPES: Mapping[str, Recipe] = {
             task=BreastCancer(),
             model=Mlp(hidden=(32,)),
             loss=BinaryCrossEntropyWithLogits(balance=True),
-            optimizer=AdamW(learning_rate=1e-2),
+            optimizer=AdamW(),
             schedule=Cosine(warmup=0.05),
             budget=Budget(epochs=40),
         ),
