@@ -5,7 +5,7 @@ import multiprocessing
 import threading
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from app.inquiries.lane import Lane
 from app.liveness import Liveness
 from app.models import workers
 from app.pages.inquiries import fragment
+from trainer.batch import Batch
 from trainer.failures import Cause, Failure
 from trainer.inquiries import INQUIRIES, Bench, Equivalence, Inquiry, Preflight
 from trainer.part import Refused, name_of
+from trainer.setup import Setup, StepOutcome, plain_backward
 from trainer.store.database import reading, writing
-from trainer.tricks import GradientAccumulation
+from trainer.tricks import GradientAccumulation, Seed
 
 QUICK = Preflight(config=tiny_config())
 
@@ -425,6 +427,46 @@ def test_what_fails_while_it_trains_is_an_answer_too(
     assert answer["cause"] == "out of memory"
     assert answer["field"] == "loader.batch_size"
     assert "smaller batch" in answer["advice"]
+
+
+def test_a_loss_that_is_no_number_is_an_answer_unless_the_run_would_go_on(lab: Lab) -> None:
+    optimizer = {"name": "sgd", "learning_rate": 1000.0, "momentum": 0.99}
+    wild = {"optimizer": optimizer, "schedule": {"name": "constant"}, "budget": {"epochs": 20}}
+    answer = answer_of(lab, **wild, loss={"name": "cross_entropy", "reduction": "sum"})
+    assert answer["ok"] is False
+    assert answer["cause"] == "diverged"
+    assert answer["field"] == "optimizer.name"
+    assert "the training loss became" in answer["reason"]
+    assert "learning rate is too high" in answer["advice"]
+
+
+def test_a_trick_that_finds_nothing_to_change_is_the_field_to_blame(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(trick: object, setup: object) -> None:
+        raise Refused("gradient_accumulation has nothing to add up")
+
+    monkeypatch.setattr(GradientAccumulation, "apply", refuse)
+    tricks = [Seed().model_dump(), GradientAccumulation(steps=2).model_dump()]
+    answer = answer_of(lab, tricks=tricks)
+    assert answer["ok"] is False
+    assert answer["field"] == "tricks.1.name"
+    assert answer["reason"] == "gradient_accumulation has nothing to add up"
+
+
+def test_a_preflight_computes_with_as_many_threads_as_the_run_would(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, seen = torch.get_num_threads(), []
+
+    def step(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
+        seen.append(torch.get_num_threads())
+        return plain_backward(setup, window)
+
+    monkeypatch.setattr("trainer.setup.plain_backward", step)
+    assert answer_of(lab, threads=usual + 1)["ok"]
+    assert set(seen) == {usual + 1}
+    assert torch.get_num_threads() == usual
 
 
 def test_warnings_of_the_check_come_with_the_preflight(lab: Lab) -> None:

@@ -22,6 +22,7 @@ from trainer.pace import loading_pace, training_pace
 from trainer.part import Refused
 from trainer.setup import Setup
 from trainer.tasks import TaskData
+from trainer.threads import threads
 from trainer.tricks import in_order
 
 Workers = Annotated[int, Field(ge=0, le=64)]
@@ -138,17 +139,6 @@ def placed(config: RunConfig, cell: Row, data: TaskData, bench: Bench) -> Iterat
         setup.place()
         setup.start_fresh()
         yield setup
-
-
-@contextmanager
-def threads(wanted: int | None) -> Iterator[None]:
-    """So many CPU threads of torch inside the block, and as before after it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
