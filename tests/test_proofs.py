@@ -1,32 +1,46 @@
 """Proofs: what tricks change in a step, and whether a training can be repeated."""
 
 import json
-import math
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lab import tiny_config
 from server import ROOT
+from torch import nn
 
+from app.cli import main
 from trainer.batch import Batch
 from trainer.config import RunConfig
-from trainer.inquiries import Bench, Equivalence
+from trainer.inquiries import Bench, Cancelled, Equivalence
 from trainer.losses import CrossEntropy
+from trainer.models import Mlp
 from trainer.part import Refused, name_of
+from trainer.proofs.advice import advice
 from trainer.proofs.equivalence import Proof, prove
-from trainer.proofs.reproducibility import advice, first_difference
+from trainer.proofs.reproducibility import Difference, apart, first_difference, reproduce
 from trainer.proofs.step import Ground
-from trainer.proofs.trace import Mark, trace
+from trainer.proofs.trace import Mark, Place, Traced, digest, tensors_in, trace
 from trainer.setup import Setup, StepOutcome
 from trainer.streams import start_generators_anew
 from trainer.tasks import DataFolders
-from trainer.tricks import TRICKS, Exactness, Freeze, GradientAccumulation, Seed, Trick
+from trainer.tricks import (
+    TRICKS,
+    Deterministic,
+    Exactness,
+    Freeze,
+    GradientAccumulation,
+    Seed,
+    Trick,
+)
 
 CPU = torch.device("cpu")
 NOWHERE = DataFolders(Path("nowhere"), download=False)
@@ -217,63 +231,198 @@ def test_a_proof_of_nothing_is_refused(trick: str, said: str) -> None:
 DROPPED: dict[str, Any] = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 
 
-def traced(config: RunConfig, steps: int = 3) -> list[list[Mark]]:
+def traced(config: RunConfig, steps: int = 3, wanted: Place | None = None) -> Traced:
     # as a fresh process would
     start_generators_anew()
-    return trace(config, NOWHERE, "cpu", steps)
+    return trace(config, NOWHERE, "cpu", steps, wanted=wanted)
+
+
+def difference_of(one: RunConfig, other: RunConfig | None = None) -> Difference:
+    """The first difference of two trainings that are not the same."""
+    found = first_difference(traced(one).steps, traced(other or one).steps)
+    assert found is not None
+    return found
 
 
 def test_a_seeded_training_is_the_same_to_the_last_bit() -> None:
     config = tiny_config(model=DROPPED, tricks=[Seed().model_dump()])
     first, second = traced(config), traced(config)
-    assert first_difference(first, second) is None
-    assert len(first) == 4
-    phases = [mark.phase for mark in first[2]]
+    assert first_difference(first.steps, second.steps) is None
+    assert first.losses == second.losses
+    assert len(first.steps) == 4
+    phases = [mark.phase for mark in first.steps[2]]
     assert list(dict.fromkeys(phases)) == ["data", "forward", "gradient", "weights", "loss"]
+    assert len({mark.digest for mark in first.steps[2]}) > len(first.steps[2]) / 2
 
 
 def test_dropout_that_nobody_seeded_is_named() -> None:
     config = tiny_config(model=DROPPED)
-    difference = first_difference(traced(config), traced(config))
-    assert difference is not None
+    difference = difference_of(config)
     assert difference.sentence == "the output of layer 3 (Dropout) differs at step 1"
-    assert 0 < difference.relative < 1
-    assert "seed trick" in advice(config, difference)
+    assert "seed trick" in advice(config, difference.mark, {})
+    one, other = (traced(config, wanted=difference.place).caught for _ in range(2))
+    size = apart(one, other)
+    assert size is not None
+    # of 16 outputs of each of 360 examples, three in ten are dropped
+    assert size.values == 16 * 360
+    assert 0.1 < size.differing / size.values < 0.42
+    assert 0.1 < size.relative < 2
+
+
+class Trembling(nn.Linear):
+    """A layer whose outputs depend on the time."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs = super().forward(inputs)
+        outputs[0, 0] += 1e-7 * (time.perf_counter_ns() % 1000 + 1)
+        return outputs
+
+
+def test_a_layer_that_does_what_no_seed_governs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    tricks = [Seed().model_dump(), Deterministic().model_dump()]
+    config = tiny_config(model={"name": "mlp", "hidden": [16, 16]}, tricks=tricks)
+    build = type(config.model).build
+
+    def built(self: Mlp, *shape: Any) -> nn.Module:
+        network = build(self, *shape)
+        network[3].__class__ = Trembling  # type: ignore[index]
+        return network
+
+    assert first_difference(traced(config).steps, traced(config).steps) is None
+    monkeypatch.setattr(Mlp, "build", built)
+    difference = difference_of(config)
+    assert difference.sentence == "the output of layer 3 (Trembling) differs at step 1"
+    assert "torch does not know of" in advice(config, difference.mark, {})
+    size = apart(*(traced(config, wanted=difference.place).caught for _ in range(2)))
+    assert size is not None
+    assert (size.values, size.differing) == (16 * 360, 1)
+    assert size.largest < 2e-4
+
+
+def test_examples_that_are_changed_by_chance_are_told_from_those_that_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny_config(tricks=[{"name": "random_shift"}])
+    phases = {mark.phase for mark in traced(config).steps[1]}
+    assert {"data", "changed"} < phases
+    assert first_difference(traced(config).steps, traced(config).steps) is None
+    monkeypatch.setattr(
+        "trainer.tricks.random_shift.sample_draws",
+        lambda seed, epoch, examples, purpose, count: torch.randint(99, (len(examples), count)),
+    )
+    difference = difference_of(config)
+    assert difference.sentence == (
+        "the inputs of the batch, as the tricks change them, differs at step 1"
+    )
+    assert "sample_draws" in advice(config, difference.mark, {})
+
+
+def test_other_data_differs_where_it_is_loaded() -> None:
+    one = mlp(seed=1)
+    assert difference_of(one, mlp(seed=2)).mark.phase == "start"
+    other = mlp(seed=1)
+    other = other.model_copy(update={"loader": other.loader.model_copy(update={"order_seed": 5})})
+    difference = difference_of(one, other)
+    assert (difference.place.step, difference.mark.phase) == (1, "data")
+    assert "seed trick" in advice(one, difference.mark, {})
 
 
 def test_a_gradient_that_is_disturbed_later_is_found_at_its_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Disturbed(Seed):
-        """A seeded training in which the second step's gradient of one weight is off by a bit."""
+    def disturbed(self: Seed, setup: Setup) -> None:
+        """The second step's gradient of one weight is off by a bit."""
+        seen = []
 
-        name: Literal["seed"] = "seed"
+        def disturb(setup: Setup) -> None:
+            seen.append(setup)
+            weight = setup.model.get_parameter("3.weight")
+            if len(seen) == 2:
+                weight.grad.view(torch.int32)[0, 0] += 1  # type: ignore[union-attr]
 
-        def apply(self, setup: Setup) -> None:
-            seen = []
-
-            def disturb(setup: Setup) -> None:
-                seen.append(setup)
-                weight = setup.model.get_parameter("3.weight")
-                if len(seen) == 2:
-                    weight.grad.view(torch.int32)[0, 0] += 1  # type: ignore[union-attr]
-
-            setup.change_gradients.append(disturb)
+        setup.change_gradients.append(disturb)
 
     config = mlp(tricks=[Seed().model_dump()])
     plain = traced(config)
-    monkeypatch.setattr(Seed, "apply", Disturbed.apply)
-    difference = first_difference(plain, traced(config))
+    monkeypatch.setattr(Seed, "apply", disturbed)
+    difference = first_difference(plain.steps, traced(config).steps)
     assert difference is not None
-    assert (difference.step, difference.phase, difference.name) == (2, "gradient", "3.weight")
-    assert difference.relative < 1e-6
+    assert difference.sentence == "the gradient of 3.weight differs at step 2"
+    assert "deterministic trick" in advice(config, difference.mark, {})
+
+
+def test_batches_of_one_step_are_told_apart() -> None:
+    config = mlp(tricks=[GradientAccumulation(steps=2).model_dump()])
+    names = [mark.name for mark in traced(config).steps[1]]
+    for name in ("inputs", "inputs, call 2", "layer 1 (Linear)", "layer 1 (Linear, call 2)"):
+        assert names.count(name) == 1
+
+
+def test_a_compiled_model_is_looked_at_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = mlp(tricks=[Seed().model_dump()])
+    monkeypatch.setattr(Seed, "apply", lambda self, setup: setup.model.compile(backend="eager"))
+    marks = traced(config, steps=1).steps[1]
+    assert [mark.name for mark in marks if mark.phase == "forward"] == ["the whole model"]
+
+
+def test_every_tensor_that_a_layer_gives_is_hashed() -> None:
+    one, other, third = torch.ones(1), torch.ones(2), torch.ones(3)
+    assert list(tensors_in((one, [other, None], {"third": third}))) == [one, other, third]
+    assert digest(one) != digest(torch.ones(1).nextafter(torch.tensor([2.0])))
+    turned = torch.arange(6.0).view(2, 3).t()
+    assert digest(turned) == digest(turned.contiguous())
+    assert digest(torch.tensor(1.0, dtype=torch.bfloat16)) != digest(torch.tensor(1.0))
 
 
 def test_a_trace_that_ends_earlier_differs_where_it_ends() -> None:
-    one = Mark("forward", "a", "00", 1.0)
+    one = Mark("forward", "a", "00")
     difference = first_difference([[one, one]], [[one]])
     assert difference is not None
-    assert math.isnan(difference.relative)
+    assert difference.place == (0, 1)
+
+
+def test_how_far_apart_tensors_are() -> None:
+    one = np.array([3.0, 4.0, np.nan])
+    assert apart(one, one.copy()) is None
+    assert apart(one, np.zeros(2)) is None
+    assert apart(one, None) is None
+    assert apart(np.array([3.0, 4.0]), np.array([3.0, 4.5])) == (2, 1, 0.5, 0.1)
+    agreed = Difference(Place(1, 0), Mark("forward", "a", "00"))
+    assert agreed.told()["relative"] is None
+    assert "now and then" in agreed.told()["size"]
+
+
+FORK = multiprocessing.get_context("fork")
+"""Quick; and what is spawned loads torch anew, as the commands below do."""
+
+
+def test_two_trainings_in_processes_of_their_own_are_compared() -> None:
+    found = reproduce(tiny_config(model=DROPPED), NOWHERE, "cpu", 3, context=FORK)
+    answer = json.loads(json.dumps(found.told()))
+    assert answer["identical"] is False
+    assert answer["sentence"] == "the output of layer 3 (Dropout) differs at step 1"
+    assert answer["difference"]["name"] == "layer 3 (Dropout)"
+    assert answer["difference"]["relative"] > 0.1
+    assert "Switch on the seed trick" in answer["advice"]
+    assert answer["losses"][0] != answer["losses"][1]
+    assert answer["conditions"]["torch"] == torch.__version__
+    assert answer["conditions"]["deterministic_algorithms"] is False
+
+
+def test_a_training_that_fails_says_why() -> None:
+    config = tiny_config(tricks=[{"name": "freeze", "layers": "nowhere"}])
+    with pytest.raises(Refused, match="no layer with weights is named 'nowhere'"):
+        reproduce(config, NOWHERE, "cpu", 2, context=FORK)
+
+
+def test_a_training_whose_trace_nobody_wants_any_more_ends() -> None:
+    def unwanted(share: float, doing: str) -> None:
+        if share > 0:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        reproduce(mlp(), NOWHERE, "cpu", 10_000, unwanted, FORK)
+    assert not multiprocessing.active_children()
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -293,14 +442,30 @@ def config_file(folder: Path, **config: Any) -> str:
     return str(file)
 
 
-def test_two_trainings_in_processes_of_their_own_are_compared(tmp_path: Path) -> None:
-    config = config_file(tmp_path, model=DROPPED, loader={"batch_size": 128})
-    done = command("reproduce", config, "--steps", "3", "--json")
-    assert done.returncode == 1, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["identical"] is False
-    assert answer["difference"]["name"] == "3 (Dropout)"
-    assert answer["conditions"]["torch"] == torch.__version__
+def test_what_is_seeded_is_the_same_in_processes_of_their_own(tmp_path: Path) -> None:
+    tricks = [{"name": "seed"}, {"name": "deterministic"}]
+    config = config_file(tmp_path, model=DROPPED, tricks=tricks, threads=1)
+    done = command("reproduce", config, "--steps", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said, conditions = done.stdout.splitlines()
+    assert said == "Bit-identical over 5 steps"
+    assert f"torch {torch.__version__}" in conditions
+    assert "1 thread, tricks: seed, deterministic" in conditions
+
+
+def test_what_differs_fails_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.proofs.reproducibility.fresh_processes", lambda: FORK)
+    file = config_file(tmp_path, model=DROPPED, loader={"batch_size": 128})
+    monkeypatch.setattr("sys.argv", ["tricklab", "reproduce", file, "--steps", "2"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said, _, size, advised = capsys.readouterr().out.splitlines()
+    assert said == "The output of layer 3 (Dropout) differs at step 1"
+    assert "values differ there" in size
+    assert advised.startswith("Switch on the seed trick")
 
 
 def test_prove_all_prints_a_line_for_each_trick() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from lab import Lab, tiny_config
+from lab import Lab, changed, tiny_config
 from safetensors.torch import load_file
 from server import client_of
 
@@ -20,6 +20,7 @@ from trainer.build import build_setup, initial_model
 from trainer.check import check, facts
 from trainer.config import RunConfig
 from trainer.part import Refused
+from trainer.recipes import RECIPES
 from trainer.setup import Setup
 
 CPU = torch.device("cpu")
@@ -161,6 +162,33 @@ def test_a_run_that_resumes_does_not_need_its_source_any_more(lab: Lab) -> None:
     assert one.values.tolist() == other.values.tolist()
     assert math.isfinite(one.values[-1])
     assert lab.run(whole).evidence == lab.run(resumed).evidence
+
+
+def test_what_was_frozen_after_it_was_taken_counts_as_unmoved(lab: Lab) -> None:
+    config = config_of(layers="block1")
+    both = config.model_dump()["tricks"]
+    frozen = tiny_config(tricks=[*both, {"name": "freeze", "layers": "block1"}])
+    run_id = lab.train(frozen)
+    assert lab.run(run_id).evidence["freeze"]["unchanged"] is True
+    kept, source = weights_of(lab, run_id), weights_of(lab, 1)
+    names = [name for name in source if name.startswith("block1.")]
+    assert all(torch.equal(kept[name], source[name]) for name in names)
+
+
+def test_the_recipes_of_transfer_find_the_newest_half_and_learn_the_other(tmp_path: Path) -> None:
+    lab, transfer = Lab.at(tmp_path), RECIPES["digits-transfer"].config
+    run = lab.run(lab.train(transfer))
+    assert run.status == Status.FAILED
+    assert "no run of the recipe digits-half has finished yet; train it first" in run.reason
+    quick = changed(RECIPES["digits-half"].config, budget={"epochs": 2})
+    half = lab.train(quick, recipe="digits-half")
+    run = lab.run(lab.train(transfer))
+    assert (run.status, run.reason) == (Status.FINISHED, "")
+    assert run.evidence["starting_weights"]["run"] == half
+    assert run.evidence["freeze"]["unchanged"] is True
+    assert len(run.evidence["freeze"]["thawed"]) == 1
+    scratch = RECIPES["digits-scratch"].config
+    assert scratch.model_dump(exclude={"tricks"}) == transfer.model_dump(exclude={"tricks"})
 
 
 @pytest.mark.parametrize(

@@ -343,6 +343,7 @@ def test_cudnn_benchmark_counts_the_shapes_and_says_that_a_cpu_searches_nothing(
         "searched": False,
         "reason": "cuDNN does not run on cpu",
         "shapes": {"360x1x8x8": 3, "357x1x8x8": 1},
+        "search_seconds": None,
     }
 
 

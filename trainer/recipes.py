@@ -23,7 +23,14 @@ from trainer.tasks import (
     Distillation,
     FashionMnist,
 )
-from trainer.tricks import CudnnBenchmark, Deterministic, GradientAccumulation, Seed
+from trainer.tricks import (
+    CudnnBenchmark,
+    Deterministic,
+    Freeze,
+    GradientAccumulation,
+    Seed,
+    StartingWeights,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,33 @@ DIGITS_CNN = RunConfig(
     optimizer=Sgd(learning_rate=0.05, weight_decay=5e-4),
     schedule=OneCycle(),
     budget=Budget(epochs=25),
+)
+
+FIRST_HALF, SECOND_HALF = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+DIGITS_HALF = DIGITS_CNN.model_copy(update={"task": Digits(classes=FIRST_HALF)})
+DIGITS_SCRATCH = RunConfig(
+    task=Digits(classes=SECOND_HALF, most_examples=25),
+    model=SmallCnn(),
+    loader=Loader(batch_size=5),
+    optimizer=Sgd(learning_rate=0.02, weight_decay=5e-4),
+    schedule=OneCycle(),
+    budget=Budget(epochs=12),
+)
+FASHION_HALF = RunConfig(
+    task=FashionMnist(classes=FIRST_HALF, most_examples=10_000),
+    model=SmallCnn(),
+    loader=Loader(batch_size=128),
+    optimizer=Sgd(learning_rate=0.1, weight_decay=5e-4),
+    schedule=OneCycle(),
+    budget=Budget(epochs=2),
+)
+FASHION_SCRATCH = RunConfig(
+    task=FashionMnist(classes=SECOND_HALF, most_examples=50),
+    model=SmallCnn(),
+    loader=Loader(batch_size=10),
+    optimizer=Sgd(learning_rate=0.02, weight_decay=5e-4),
+    schedule=OneCycle(),
+    budget=Budget(epochs=5),
 )
 
 RECIPES: Mapping[str, Recipe] = {
@@ -68,6 +102,28 @@ RECIPES: Mapping[str, Recipe] = {
         "Digits, seeded and deterministic",
         "Run it twice: the curves agree to the last bit.",
         DIGITS_CNN.model_copy(update={"tricks": (Seed(), Deterministic())}),
+    ),
+    "digits-half": Recipe(
+        "Digits, the first half",
+        "0 to 4 alone: what it learns is the source of digits-transfer.",
+        DIGITS_HALF,
+    ),
+    "digits-transfer": Recipe(
+        "Digits, transfer",
+        "5 to 9 from 25 examples, on top of what digits-half has learned; run that one first.",
+        DIGITS_SCRATCH.model_copy(
+            update={
+                "tricks": (
+                    StartingWeights(source="recipe:digits-half", layers="block1, block2"),
+                    Freeze(layers="block1, block2", unfreeze="at_once", unfreeze_epoch=2),
+                )
+            }
+        ),
+    ),
+    "digits-scratch": Recipe(
+        "Digits, few from scratch",
+        "The same 25 examples from fresh weights, to compare digits-transfer with.",
+        DIGITS_SCRATCH,
     ),
     "digits-mlp": Recipe(
         "Digits, MLP",
@@ -99,7 +155,7 @@ RECIPES: Mapping[str, Recipe] = {
             task=BreastCancer(),
             model=Mlp(hidden=(32,)),
             loss=BinaryCrossEntropyWithLogits(balance=True),
-            optimizer=AdamW(learning_rate=1e-2),
+            optimizer=AdamW(),
             schedule=Cosine(warmup=0.05),
             budget=Budget(epochs=40),
         ),
@@ -140,6 +196,28 @@ RECIPES: Mapping[str, Recipe] = {
             schedule=OneCycle(),
             budget=Budget(epochs=5),
         ),
+    ),
+    "fashion-half": Recipe(
+        "Fashion-MNIST, the first half",
+        "T-shirts to coats alone: what it learns is the source of fashion-transfer.",
+        FASHION_HALF,
+    ),
+    "fashion-transfer": Recipe(
+        "Fashion-MNIST, transfer",
+        "Sandals to boots from 50 examples, on top of what fashion-half has learned; run it first.",
+        FASHION_SCRATCH.model_copy(
+            update={
+                "tricks": (
+                    StartingWeights(source="recipe:fashion-half"),
+                    Freeze(layers="block1, block2", unfreeze="at_once", unfreeze_epoch=1),
+                )
+            }
+        ),
+    ),
+    "fashion-scratch": Recipe(
+        "Fashion-MNIST, few from scratch",
+        "The same 50 examples from fresh weights, to compare fashion-transfer with.",
+        FASHION_SCRATCH,
     ),
     "fashion-resnet20": Recipe(
         "Fashion-MNIST, ResNet-20",

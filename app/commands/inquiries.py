@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from app.commands.config_file import Config, read_config
-from app.commands.console import Json, cell, out, print_json, say, size
+from app.commands.console import Json, cell, counted, out, print_json, say, size
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -185,11 +185,11 @@ def reproduce(
     else:
         say(answer["sentence"][0].upper() + answer["sentence"][1:])
         known = answer["conditions"]
-        say(
-            f"torch {known['torch']}, {known['device_title']}, {known['threads']} threads, tricks: "
-            f"{', '.join(known['tricks']) or 'none'}"
-        )
-        if answer["advice"]:
+        tricks = ", ".join(known["tricks"]) or "none"
+        threads = counted(known["threads"], "thread")
+        say(f"torch {known['torch']}, {known['device_title']}, {threads}, tricks: {tricks}")
+        if answer["difference"]:
+            say(answer["difference"]["size"])
             say(answer["advice"])
     if not answer["identical"]:
         raise typer.Exit(1)

@@ -1,10 +1,8 @@
 """reproducibility: whether a config trains to the same bits twice."""
 
-import multiprocessing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from trainer.inquiries.base import Bench, Inquiry
@@ -24,11 +22,5 @@ class Reproducibility(Inquiry):
     steps: int = Field(20, ge=1, le=10_000, description="Optimizer steps to compare.")
 
     def answer(self, bench: Bench) -> Mapping[str, Any]:
-        # forking is quick, and safe as long as this process has computed nothing
-        forks = "fork" in multiprocessing.get_all_start_methods()
-        is_fresh = forks and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        context = multiprocessing.get_context("fork" if is_fresh else "spawn")
-        found = reproduce(
-            self.config, bench.data, str(bench.device), self.steps, bench.tell, context
-        )
-        return found.told()
+        device = str(bench.device)
+        return reproduce(self.config, bench.data, device, self.steps, bench.tell).told()
