@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.missing import missing
-from trainer.losses import LOSSES
+from trainer.losses import LOSSES, Loss
 from trainer.models import MODELS
 from trainer.optimizers import OPTIMIZERS
 from trainer.part import Part, name_of
 from trainer.schedules import SCHEDULES
+from trainer.targets import Kind
 from trainer.tasks import TASKS, Task
 from trainer.tricks import TRICKS, Trick
 
@@ -51,6 +52,8 @@ def describe(part: type[Part]) -> dict[str, Any]:
     }
     if issubclass(part, Trick):
         facts |= describe_trick(part)
+    if issubclass(part, Loss):
+        facts |= {"torch_name": part.torch_name, "suits": [k for k in Kind if k in part.suits]}
     if issubclass(part, Task):
         facts |= {"source": part.source, **vars(part().facts())}
     return facts

@@ -2,13 +2,11 @@
 
 import logging
 import sys
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -16,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from app import commands
+from app.commands.config_file import Config, read_config
 from app.commands.console import Json, Run, out, print_json, with_flags
 from app.missing import NotThere
 from app.settings import Settings
@@ -150,7 +149,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A recipe's name, or a .toml or .json file.")],
+    config: Config,
     name: Annotated[str, typer.Option(help="Name of the run.")] = "",
     device: Annotated[str | None, typer.Option(help="Overrides the config's device.")] = None,
 ) -> None:
@@ -199,7 +198,7 @@ def runs(
         print_json(found)
         return
     name = Column("name", no_wrap=True)
-    columns = ("run", name, "status", "step", "val_accuracy", "seconds", "reason")
+    columns = ("run", name, "status", "step", "score", "seconds", "reason")
     table = Table(*columns, box=None, header_style="dim")
     for run in found:
         table.add_row(*map(shown, in_columns(run)))
@@ -235,28 +234,6 @@ def stop(
 commands.register(app)
 
 
-def read_config(text: str) -> tuple[Any, str]:
-    """A config from a recipe's name or a file, and the name of the recipe, if it was one."""
-    from trainer.config import RunConfig
-    from trainer.recipes import RECIPES, recipe
-
-    path = Path(text)
-    if text in RECIPES:
-        return recipe(text).config, text
-    if not path.suffix:
-        recipe(text)
-    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": orjson.loads}
-    if path.suffix not in readers:
-        raise Refused(f"{text} is neither a recipe nor a .toml or .json file")
-    try:
-        content = readers[path.suffix](path.read_text())
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise Refused(f"{path} is no {path.suffix[1:].upper()}: {error}") from error
-    return RunConfig.model_validate(content), ""
-
-
 def migrate_database(settings: Settings) -> Any:
     from app.db import open_database
 
@@ -279,10 +256,10 @@ def shown_url(settings: Settings) -> str:
 
 
 def in_columns(run: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A run as a row of the list: number, name, status, step, accuracy, seconds, reason."""
-    accuracy = run["metrics"].get("val_accuracy", {}).get("last")
+    """A run as a row of the list: number, name, status, step, main metric, seconds, reason."""
+    score = run["metrics"].get(run["main_metric"], {}).get("last")
     seconds = run["train_seconds"]
-    return run["id"], run["name"], run["status"], run["step"], accuracy, seconds, run["reason"]
+    return run["id"], run["name"], run["status"], run["step"], score, seconds, run["reason"]
 
 
 def shown(value: Any) -> Text:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app.metrics import kind_of
 from app.models import Status
 from trainer.config import RunConfig
 from trainer.failures import Cause
@@ -63,4 +64,5 @@ DERIVED = {
     "seconds_left": Derived((*PACE, "total_steps", "started_at", "attempt"), seconds_left),
     "samples_per_second": Derived((*PACE, "result", "steps_per_epoch"), samples_per_second),
     "tricks": Derived(("config",), lambda row: [t["name"] for t in row.config["tricks"]]),
+    "main_metric": Derived(("config",), lambda row: kind_of(row.config).main_metric),
 }

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from app.catalogue import KINDS, documentation, summary_of
 from app.problems import message
 from trainer.check import check
-from trainer.config import Budget, Loader, Recording, RunConfig
+from trainer.config import Budget, Recording, RunConfig
+from trainer.loader import Loader
 from trainer.part import Part, name_of
 from trainer.tricks import TRICKS, Stage, Trick
 
@@ -106,6 +107,10 @@ def input_of(prefix: str, key: str, schema: Mapping[str, Any]) -> Input:
     is_optional = {"type": "null"} in one_of
     facts = next((kind for kind in one_of if kind != {"type": "null"}), schema)
     kind = "choice" if "enum" in facts else KIND_OF_TYPE[facts["type"]]
+    options = tuple(facts.get("enum", ()))
+    if is_optional and kind == "switch":
+        # a box is ticked or not; it takes a list to leave a question open
+        kind, options = "choice", ("on", "off")
     return Input(
         name=prefix + key,
         label=label_of(key),
@@ -113,7 +118,7 @@ def input_of(prefix: str, key: str, schema: Mapping[str, Any]) -> Input:
         description=schema.get("description", ""),
         default=typed(schema.get("default")),
         attributes=bounds(facts) if kind in ("number", "integer") else {},
-        options=tuple(facts.get("enum", ())),
+        options=options,
         is_optional=is_optional,
     )
 

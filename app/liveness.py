@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, Select, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import queue
+from app.inquiries import desk
 from app.locks import is_held
 from app.models import Status, runs, workers
 from app.presence import SIGNS_PER_LEASE, lock_path
@@ -45,7 +46,7 @@ class Liveness:
         try:
             with reading(self.engine) as connection:
                 lost = self.lost(connection)
-                if not lost and not orphans(connection):
+                if not lost and not orphans(connection) and not desk.has_orphans(connection):
                     return []
             with writing(self.engine) as connection:
                 for worker in lost:
@@ -53,6 +54,7 @@ class Liveness:
                 given_back = [
                     run.id for run in orphans(connection) if self.give_back(connection, run)
                 ]
+                desk.give_back_orphans(connection)
             for worker in lost:
                 log.warning(
                     "worker %d is lost; its last sign is %.1f s old", worker.id, worker.silence

@@ -130,6 +130,36 @@ workers = Table(
     sqlite_strict=True,
 )
 
+inquiries = Table(
+    "inquiries",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("request", Document, nullable=False, comment="what is asked"),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False, server_default="", comment="why there is no answer"),
+    Column("cause", Text, nullable=False, server_default="", comment="the kind of its failure"),
+    Column("asked", Text, nullable=False, server_default=""),
+    Column("by", Text, nullable=False),
+    Column("run_id", Number, ForeignKey("runs.id", ondelete="CASCADE"), comment="it is about"),
+    Column("alone", Number, nullable=False, comment="1: nothing else may use its device"),
+    Column("wanted_device", Text, nullable=False, server_default="auto"),
+    Column("device", Text, nullable=False, server_default=""),
+    Column("worker_id", Number, ForeignKey("workers.id", ondelete="SET NULL")),
+    Column("fence", Number, nullable=False, server_default=text("0"), comment="grows per claim"),
+    Column("beside_run", Number, comment="the run that was trained on the device meanwhile"),
+    Column("created_at", Seconds, nullable=False),
+    Column("started_at", Seconds),
+    Column("ended_at", Seconds),
+    Column("share", Seconds, nullable=False, server_default=text("0"), comment="done, 0 to 1"),
+    Column("doing", Text, nullable=False, server_default=""),
+    Column("answer", Document, comment="what is known so far"),
+    Index("ix_inquiries_queue", "status", "alone", "id"),
+    Index("ix_inquiries_run", "run_id", "id"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+
 queue_state = Table(
     "queue_state",
     metadata,

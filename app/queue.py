@@ -220,11 +220,13 @@ def said(invalid: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in invalid.errors()[:3])
 
 
-def for_device(worker_id: int, device: str) -> ColumnElement[bool]:
-    """The runs a worker may train: those that want its device, its kind, or whichever is best."""
+def for_device(
+    worker_id: int, device: str, wanted: ColumnElement[Any] = runs.c.wanted_device
+) -> ColumnElement[bool]:
+    """What a worker may take: what wants its device, its kind, or whichever is best."""
     kind = device.partition(":")[0]
-    mine = runs.c.wanted_device.in_([device, kind])
-    anywhere = runs.c.wanted_device == "auto"
+    mine = wanted.in_([device, kind])
+    anywhere = wanted == "auto"
     if kind == "cpu":
         # auto means the CPU only where there is nothing faster
         faster = workers.c.ended_at.is_(None) & (workers.c.device != "cpu")

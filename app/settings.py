@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         description="A run that does not get on for so long, and for ten times its slowest moment "
         "before, is ended as hung.",
     )
+    inquiry_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=10**6,
+        description="A check, proof or sweep that takes longer is ended.",
+    )
     reserve_megabytes: int = Field(
         200,
         ge=0,

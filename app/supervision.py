@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import endings, queue
 from app.disk import Ballast
-from app.executors.local import LocalExecutor, RunProcess
+from app.executors.local import ChildProcess, LocalExecutor
+from app.executors.training import train_claimed
 from app.models import Asked, Status, runs
 from app.queue import Claim, ClaimLost
 from app.runlog import RunLog
@@ -76,7 +77,7 @@ class Supervision:
         log.info("run %d starts, attempt %d", claim.run_id, claim.attempt)
         run_log = RunLog(self.engine, claim)
         kills_before = endings.memory_kills()
-        process = self.executor.start(claim, run_log.add)
+        process = self.executor.start(train_claimed, claim, f"run-{claim.run_id}", run_log.add)
         failure = None
         try:
             failure = self.watch(claim, process)
@@ -93,7 +94,7 @@ class Supervision:
         self.settle(claim, process.exit_code, failure, run_log.last_line)
         log.info("run %d ended", claim.run_id)
 
-    def watch(self, claim: Claim, process: RunProcess) -> Failure | None:
+    def watch(self, claim: Claim, process: ChildProcess) -> Failure | None:
         """Wait for the end of a run; pass on what is asked; a failure when it hung."""
         told_at: float | None = None
         pulse = Pulse(self.settings.hang_seconds)
@@ -180,7 +181,7 @@ class Supervision:
             queue.requeue(connection, claim.run_id, claim.fence, why, most)
 
 
-def insist(process: RunProcess, asked: Asked, waited: float) -> None:
+def insist(process: ChildProcess, asked: Asked, waited: float) -> None:
     """Interrupt a process that does not obey, and later kill it."""
     terminate_after, kill_after = PATIENCE[asked]
     if waited > kill_after:

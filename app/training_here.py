@@ -12,10 +12,12 @@ from sqlalchemy import Engine, select
 from app import queue
 from app.devices import DeviceLock, device_name
 from app.executors.local import LocalExecutor
+from app.metrics import kind_of
 from app.models import Asked, Status, runs
 from app.presence import Presence
 from app.queue import Claim, ClaimLost
 from app.settings import Settings
+from app.sources import missing_sources
 from app.supervision import Supervision
 from trainer.config import RunConfig
 from trainer.part import Refused
@@ -35,6 +37,8 @@ def train_here(
     console: Console,
 ) -> bool:
     """Train a config as a new run of the lab; whether it finished. Ctrl-C stops it orderly."""
+    for field, message in missing_sources(engine, config):
+        raise Refused(f"{field}: {message}")
     device = device_name(config.device)
     if not DeviceLock(settings.folder, device).is_free():
         console.print(f"A worker holds {device} too: this run's times will be off.", style="yellow")
@@ -123,10 +127,13 @@ class ShownProgress:
     def update(self, task: TaskID) -> None:
         with reading(self.engine) as connection:
             run = connection.execute(
-                select(runs.c.step, runs.c.total_steps).where(runs.c.id == self.claim.run_id)
+                select(runs.c.step, runs.c.total_steps, runs.c.config).where(
+                    runs.c.id == self.claim.run_id
+                )
             ).one()
             last = {row.name: row.last for row in list_series(connection, [self.claim.run_id])}
-        shown = {"train_loss": "loss", "val_accuracy": "val_accuracy"}
+        main = kind_of(run.config).main_metric
+        shown = {"train_loss": "loss", main: main}
         scores = "  ".join(f"{shown[name]} {last[name]:.4f}" for name in shown if name in last)
         self.bar.update(task, completed=run.step, total=run.total_steps, scores=scores)
 
@@ -139,9 +146,9 @@ def conclude_on(engine: Engine, claim: Claim, console: Console) -> bool:
     if run.reason:
         console.print(run.reason, highlight=False, markup=False)
     if run.result:
-        accuracy, seconds = run.result["val_accuracy"], run.result["train_seconds"]
+        main, seconds = kind_of(run.config).main_metric, run.result["train_seconds"]
         console.print(
-            f"val_accuracy {accuracy}, best {run.result['best_val_accuracy']}, "
+            f"{main} {run.result[main]}, best {run.result.get(f'best_{main}', 'none')}, "
             f"{seconds:.2f} s of training",
             highlight=False,
         )

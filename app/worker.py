@@ -14,6 +14,7 @@ from app import disk, queue
 from app.db import open_database
 from app.devices import DeviceLock, device_name
 from app.executors.local import LocalExecutor
+from app.inquiries.lane import Lane
 from app.liveness import Liveness
 from app.models import Status, runs
 from app.presence import Presence
@@ -72,13 +73,28 @@ class Worker:
             lambda: presence.is_disowned,
             lambda: self.look_around(liveness),
         )
-        while not self.is_to_end(presence):
-            self.look_around(liveness)
-            self.mind_the_disk(presence)
-            if not self.trouble and (claim := self.claim(presence.worker_id)) is not None:
-                supervision.train(claim)
-            else:
-                self.stopping.wait(POLL_SECONDS)
+        with self.lane(presence, alone=False):
+            # what needs the device for itself comes between runs, and before them: it is short
+            between_runs = self.lane(presence, alone=True)
+            while not self.is_to_end(presence):
+                self.look_around(liveness)
+                self.mind_the_disk(presence)
+                if between_runs.answer_next():
+                    continue
+                if not self.trouble and (claim := self.claim(presence.worker_id)) is not None:
+                    supervision.train(claim)
+                else:
+                    self.stopping.wait(POLL_SECONDS)
+
+    def lane(self, presence: Presence, *, alone: bool) -> Lane:
+        return Lane(
+            self.engine,
+            self.settings,
+            self.executor,
+            presence.worker_id,
+            lambda: self.is_to_end(presence),
+            alone=alone,
+        )
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         """End soon: the run in hand saves a checkpoint and goes back to the queue."""

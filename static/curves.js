@@ -16,7 +16,7 @@ const cards = new CurveCards(place, {
   label: (curve) => (isTest(curve.name) ? "test" : curve.name.startsWith("train_") ? "training" : curve.name.replaceAll("_", " ")),
   colour: (curve) => colour(isTest(curve.name) ? "--second" : "--accent"),
   stepsPerEpoch: () => stepsPerEpoch,
-  best: (curve) => (curve.name === "val_loss" ? "lowest" : curve.name === "val_accuracy" ? "highest" : null),
+  best: (curve) => (curve.name === "val_loss" ? "lowest" : curve.name === place.dataset.mainMetric ? "highest" : null),
 });
 
 let version = null;

@@ -1,4 +1,5 @@
 // The form of a new run: shows what belongs to a choice, and asks the server what it makes of it.
+import { followInquiry } from "./inquiry.js";
 import { paced } from "./live.js";
 
 const form = document.getElementById("new-run");
@@ -42,6 +43,29 @@ function showErrors(errors) {
 form.addEventListener("input", () => {
   showVariants();
   check();
+  // an answer to what stood there before would mislead
+  tried.classList.add("stale");
+});
+
+const tried = document.getElementById("tried");
+const tryButton = document.getElementById("try");
+tryButton.hidden = false;
+tryButton.addEventListener("click", async () => {
+  tryButton.disabled = true;
+  tried.classList.remove("stale");
+  try {
+    const response = await fetch("/runs/new/try", { method: "POST", body: new FormData(form) });
+    const { number, errors = {}, detail } = await response.json();
+    showErrors(errors);
+    if (number) await followInquiry(number, tried, (state) => state.over && Object.keys(state.errors).length && showErrors(state.errors));
+    else {
+      tried.hidden = false;
+      tried.textContent = detail ?? "Nothing was tried: some fields need another value.";
+      form.querySelector("[aria-invalid]")?.focus();
+    }
+  } finally {
+    tryButton.disabled = false;
+  }
 });
 document.getElementById("recipe-choice").addEventListener("change", ({ target }) => target.form.submit());
 /** Put a layer into the field of recorded layers, or take it out; `*` gives way to the first. */

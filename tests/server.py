@@ -36,6 +36,10 @@ Prepare = Callable[[FastAPI], None]
 """What a test does to the application before it is served."""
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml"}
+"""What a browser asks for, so that refusals come as pages."""
+
+
 @contextlib.contextmanager
 def client_of(settings: Settings, prepare: Prepare = lambda app: None) -> Iterator[TestClient]:
     """A client on the whole application, without a network and without a worker."""

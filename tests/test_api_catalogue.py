@@ -29,7 +29,7 @@ PLURALS = {
     "schedule": "schedules",
     "trick": "tricks",
 }
-SHAPES = {"task": shapes.Task, "trick": shapes.Trick}
+SHAPES = {"task": shapes.Task, "loss": shapes.Loss, "trick": shapes.Trick}
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,7 @@ def test_a_run_lists_its_series_with_their_summaries(world: World) -> None:
     series = world.get(f"/runs/{world.trained}/series", shapes.SeriesList)["series"]
     names = ["learning_rate", "train_accuracy", "train_loss", "val_accuracy", "val_loss"]
     assert set(names) <= {one["name"] for one in series}
+    assert {one["name"]: one["unit"] for one in series if one["unit"]} == {"data_seconds": "s"}
     loss = next(one for one in series if one["name"] == "train_loss")
     points = world.lab.points(world.trained, "train_loss")
     assert (loss["points"], loss["first_step"], loss["last_step"]) == (46, 1, 46)

@@ -54,7 +54,7 @@ def setup_of(trick: RandomShift | None = None, **changes: Any) -> Setup:
     "loader",
     [
         {"batch_size": 100},
-        {"batch_size": 100, "shuffle": False},
+        {"batch_size": 100, "sampler": "sequential"},
         {"batch_size": 100, "drop_last": True},
         {"batch_size": 100, "workers": 1},
         {"batch_size": 100, "workers": 2, "persistent_workers": False},
@@ -165,7 +165,7 @@ def moved_examples(setup: Setup, epoch: int) -> torch.Tensor:
 def test_an_example_is_moved_anew_each_epoch_and_always_the_same_in_one() -> None:
     first = moved_examples(setup_of(RandomShift()), 0)
     assert torch.equal(moved_examples(setup_of(RandomShift()), 0), first)
-    in_other_batches = setup_of(RandomShift(), loader={"batch_size": 64, "shuffle": False})
+    in_other_batches = setup_of(RandomShift(), loader={"batch_size": 64, "sampler": "sequential"})
     assert torch.equal(moved_examples(in_other_batches, 0), first)
     for other in (
         moved_examples(setup_of(RandomShift()), 1),

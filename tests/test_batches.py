@@ -35,7 +35,7 @@ def kind(setup: Setup) -> type:
 
 @pytest.mark.parametrize(
     "loader",
-    [{}, {"shuffle": False}, {"drop_last": True}, {"batch_size": 1437}, {"batch_size": 100}],
+    [{}, {"sampler": "sequential"}, {"drop_last": True}, {"batch_size": 1437}, {"batch_size": 100}],
     ids=str,
 )
 @pytest.mark.parametrize(("epoch", "first"), [(0, 0), (3, 0), (3, 2)])

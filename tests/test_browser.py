@@ -202,13 +202,17 @@ def test_zoom_survives_new_points_and_is_in_the_address(window: Window) -> None:
     wait_for(lambda: curve(page, "loss", "training"))
     ranges = """() => [...document.querySelectorAll("#curves .chart")]
         .map((chart) => chart.layout.xaxis.range.map(Math.round))"""
-    assert page.evaluate(ranges) == [[10, 20]] * 3
+    found = page.evaluate(ranges)
+    assert len(found) > 2
+    assert set(map(tuple, found)) == {(10, 20)}
     page.evaluate(
         """document.querySelector("[name=smoothing]")
             .dispatchEvent(new Event("input", {bubbles: true}))"""
     )
     page.wait_for_timeout(600)
-    assert page.evaluate(ranges) == [[10, 20]] * 3
+    found = page.evaluate(ranges)
+    assert len(found) > 2
+    assert set(map(tuple, found)) == {(10, 20)}
     page.click("#reset-zoom")
     wait_for(lambda: page.evaluate(ranges)[0] != [10, 20])
     assert "zoom" not in page.url
@@ -490,3 +494,50 @@ def test_training_goes_on_when_the_page_is_closed(browser: Browser, served: Serv
     run_id = page.locator("#run-header").get_attribute("data-run")
     context.close()
     wait_for(lambda: served.client.get(f"/api/v1/runs/{run_id}").json()["status"] == "finished")
+
+
+# -- questions to the worker ----------------------------------------------------------------
+
+
+def test_a_config_is_tried_before_it_is_queued(window: Window) -> None:
+    page = window.open("/runs/new?recipe=digits-cnn")
+    page.get_by_role("button", name="Check").click()
+    tried = page.locator("#tried")
+    expect(tried).to_contain_text("It trains")
+    expect(tried).to_contain_text("64×1×8×8")
+    # what it says is of the form as it was
+    page.fill("[id='loader.batch_size']", "32")
+    expect(tried).to_have_class("tried stale")
+    assert barriers(page) == []
+
+
+def test_what_cannot_be_trained_stands_beside_its_field(window: Window) -> None:
+    page = window.open("/runs/new?recipe=digits-cnn")
+    page.locator("input[name='model.name'][value='unet']").check()
+    page.get_by_role("button", name="Check").click()
+    expect(page.locator("[data-for='model.name']")).to_contain_text("choose mlp")
+    expect(page.locator("#tried")).to_contain_text("some fields need another value")
+    # nothing typed is lost
+    assert page.input_value("[id='loader.batch_size']") == "64"
+
+
+def test_a_runs_claims_are_proved_and_it_is_trained_twice_on_its_page(window: Window) -> None:
+    page = window.open("/runs/2/evidence")
+    page.get_by_role("button", name="Prove it").click()
+    proof = page.locator("#answer-equivalence .proof")
+    expect(proof).to_contain_text("claims to be exact")
+    expect(proof).to_contain_text("holds")
+    page.get_by_role("button", name="Train twice").click()
+    answer = page.locator("#answer-reproducibility")
+    expect(answer).to_contain_text("Bit-identical over 20 steps", timeout=90_000)
+    assert barriers(page) == []
+    page.reload()
+    expect(page.locator("#answer-reproducibility")).to_contain_text("Bit-identical")
+    expect(page.locator("#run-header")).to_contain_text("bit-identical")
+
+
+def test_a_question_is_cancelled_by_its_button(window: Window) -> None:
+    page = window.open("/runs/1/evidence")
+    page.get_by_role("button", name="Train twice").click()
+    page.locator("#answer-reproducibility [data-cancel]").click()
+    expect(page.locator("#answer-reproducibility")).to_contain_text("Cancelled")

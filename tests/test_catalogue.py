@@ -1,14 +1,11 @@
 """Everything that can be chosen: each model, loss, optimizer, schedule and recipe, by contract."""
 
 import itertools
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from lab import tiny_config
@@ -17,11 +14,10 @@ from torch import nn
 from trainer.anatomy import anatomy, chosen_layers, model_anatomy
 from trainer.batch import Batch
 from trainer.build import build_setup
-from trainer.check import check, facts
+from trainer.check import check, facts, fits
 from trainer.config import Recording, RunConfig
-from trainer.losses import LOSSES, CrossEntropy, Loss, MeanSquaredError
-from trainer.losses.base import Reduction
-from trainer.models import MODELS, Mlp, Model, ResNet20, SmallCnn
+from trainer.losses import LOSSES
+from trainer.models import MODELS, Mlp, Model, ResNet20, SmallCnn, UNet
 from trainer.optimizers import OPTIMIZERS, AdamW, Optimizer, Sgd
 from trainer.part import Part, Refused
 from trainer.probe import Probe
@@ -36,7 +32,8 @@ def name(part: object) -> str:
 
 
 every_model = pytest.mark.parametrize("model", [model() for model in MODELS], ids=name)
-every_task = pytest.mark.parametrize("task", [task() for task in TASKS], ids=name)
+FITTING = [(m(), t()) for t in TASKS for m in MODELS if fits(m(), t().facts())]
+every_pair = pytest.mark.parametrize(("model", "task"), FITTING, ids=name)
 
 
 @pytest.mark.parametrize(
@@ -60,20 +57,41 @@ def test_no_two_parts_of_a_kind_share_a_name() -> None:
 # -- models ---------------------------------------------------------------------------------
 
 
-@every_model
-@every_task
-def test_a_model_gives_a_score_for_each_class(model: Model, task: Task) -> None:
+@every_pair
+def test_a_model_gives_what_is_held_against_the_targets(model: Model, task: Task) -> None:
     facts = task.facts()
     network = model.build(facts.input_shape, facts.outputs)
     output = network(torch.randn(3, *facts.input_shape))
-    assert output.shape == (3, facts.outputs)
+    assert output.shape == (3, *facts.output_shape)
     assert output.dtype == torch.float32
     output.sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@every_model
-@every_task
+@pytest.mark.parametrize("model", MODELS, ids=name)
+@pytest.mark.parametrize("task", TASKS, ids=name)
+def test_a_model_that_does_not_suit_a_task_is_refused_naming_those_that_do(
+    model: type[Model], task: type[Task]
+) -> None:
+    facts = task().facts()
+    losses = [loss() for loss in LOSSES if facts.kind in loss.suits]
+    config = RunConfig(task=task(), model=model(), loss=losses[0])  # type: ignore[arg-type]
+    problems = check(config)
+    if fits(model(), facts):
+        assert problems == ()
+    else:
+        assert [problem.field for problem in problems] == ["model.name"]
+        fitting = {name(other) for other, of in FITTING if of == task()}
+        assert any(choice in problems[0].message for choice in fitting)
+
+
+def test_every_task_has_a_model_and_a_loss() -> None:
+    assert {name(task) for _, task in FITTING} == {name(task) for task in TASKS}
+    for task in TASKS:
+        assert any(task().facts().kind in loss.suits for loss in LOSSES)
+
+
+@every_pair
 def test_the_anatomy_is_that_of_the_network(model: Model, task: Task) -> None:
     facts = task.facts()
     layers = model_anatomy(model, facts)
@@ -85,8 +103,7 @@ def test_the_anatomy_is_that_of_the_network(model: Model, task: Task) -> None:
     assert [layer.is_leaf for layer in layers] == [not [*m.children()] for m in modules.values()]
 
 
-@every_model
-@every_task
+@every_pair
 def test_every_layers_output_has_the_announced_shape(model: Model, task: Task) -> None:
     facts = task.facts()
     layers = model_anatomy(model, facts)
@@ -134,6 +151,20 @@ def test_initial_weights_come_from_the_process_wide_generator(model: Model) -> N
     assert not torch.equal(weights(1), weights(2))
 
 
+@pytest.mark.parametrize("levels", [2, 3, 5])
+def test_a_unet_gives_a_score_for_every_class_and_pixel(levels: int) -> None:
+    network = UNet(width=2, levels=levels).build((3, 32, 48), 7)
+    assert network.eval()(torch.randn(2, 3, 32, 48)).shape == (2, 7, 32, 48)
+    assert sum("down" in path and path.endswith("conv") for path, _ in network.named_modules()) == (
+        2 * levels
+    )
+
+
+def test_a_unet_refuses_sides_that_it_cannot_halve() -> None:
+    with pytest.raises(Refused, match=r"sides divide by 4, not \(1, 30, 32\)"):
+        UNet().build((1, 30, 32), 5)
+
+
 @pytest.mark.parametrize("model", [SmallCnn(), ResNet20()], ids=name)
 @pytest.mark.parametrize("shape", [(64,), (1, 3, 8), (1, 8, 3)])
 def test_a_model_for_pictures_refuses_what_is_none(model: Model, shape: tuple[int, ...]) -> None:
@@ -167,80 +198,6 @@ def test_layers_are_chosen_by_name_and_pattern_in_the_networks_order() -> None:
     assert chosen("nothing") == []
     assert "block1" not in chosen("*")
     assert len(chosen("*")) == 14
-
-
-# -- losses ---------------------------------------------------------------------------------
-
-
-def one_hot(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return torch.eye(output.shape[1], dtype=output.dtype)[target]
-
-
-TORCHS: dict[str, tuple[Loss, Callable[..., torch.Tensor]]] = {
-    "cross_entropy": (CrossEntropy(), F.cross_entropy),
-    "cross_entropy, smoothed labels": (
-        CrossEntropy(label_smoothing=0.3),
-        lambda output, target, reduction: F.cross_entropy(
-            output, target, reduction=reduction, label_smoothing=0.3
-        ),
-    ),
-    "mse": (
-        MeanSquaredError(),
-        lambda output, target, reduction: F.mse_loss(
-            output, one_hot(output, target), reduction=reduction
-        ),
-    ),
-}
-
-
-@pytest.fixture
-def scores() -> tuple[torch.Tensor, torch.Tensor]:
-    chance = torch.Generator().manual_seed(0)
-    output = torch.randn(11, 5, generator=chance, dtype=torch.float64, requires_grad=True)
-    return output, torch.randint(5, (11,), generator=chance)
-
-
-def test_every_loss_is_compared_with_torchs() -> None:
-    assert {name(loss) for loss, _ in TORCHS.values()} == {name(loss) for loss in LOSSES}
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("case", TORCHS)
-def test_a_loss_is_torchs_and_its_total_over_its_divisor(
-    case: str, reduction: Reduction, scores: tuple[torch.Tensor, torch.Tensor]
-) -> None:
-    plain, torchs = TORCHS[case]
-    loss = plain.model_copy(update={"reduction": reduction})
-    output, target = scores
-    value = loss.value(output, target)
-    assert value.item() == torchs(output, target, reduction=reduction).item()
-    divisor = loss.divisor(loss.averaged_over(output, target))
-    total = loss.total(output, target)
-    torch.testing.assert_close(value, total / divisor, rtol=1e-12, atol=0)
-    (one,) = torch.autograd.grad(value, output)
-    (other,) = torch.autograd.grad(total / divisor, output)
-    torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-14)
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("case", TORCHS)
-def test_totals_and_what_they_are_averaged_over_add_up_over_batches(
-    case: str, reduction: Reduction, scores: tuple[torch.Tensor, torch.Tensor]
-) -> None:
-    loss = TORCHS[case][0].model_copy(update={"reduction": reduction})
-    output, target = scores
-    parts = list(zip(output.split([4, 6, 1]), target.split([4, 6, 1]), strict=True))
-    total = sum(loss.total(*part).item() for part in parts)
-    over = sum(loss.averaged_over(*part) for part in parts)
-    assert over == loss.averaged_over(output, target)
-    assert total / loss.divisor(over) == pytest.approx(loss.value(output, target).item(), rel=1e-12)
-
-
-def test_cross_entropy_of_a_known_case() -> None:
-    output, target = torch.tensor([[0.0, 0.0, 0.0, 0.0]]), torch.tensor([2])
-    assert CrossEntropy().value(output, target).item() == pytest.approx(math.log(4))
-    assert MeanSquaredError().value(output, target).item() == pytest.approx(0.25)
-    assert MeanSquaredError(reduction="sum").value(output, target).item() == 1.0
 
 
 # -- optimizers -----------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_runs_are_listed_newest_first(
     lab.add(tiny_config(), name="a [bold]strange[/bold] name")
     said = tricklab("runs")
     heading, second, first = said.out.splitlines()
-    assert heading.split() == ["run", "name", "status", "step", "val_accuracy", "seconds", "reason"]
+    assert heading.split() == ["run", "name", "status", "step", "score", "seconds", "reason"]
     assert second.split()[:5] == ["2", "a", "[bold]strange[/bold]", "name", "queued"]
     run = lab.run(1)
     expected = ["1", "first", "finished", "4", f"{run.result['val_accuracy']:.4g}"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lab import changed, tiny_config
 from pydantic import BaseModel, ValidationError
 
-from trainer.config import Budget, Loader, Recording, RunConfig
+from trainer.config import Budget, Recording, RunConfig
+from trainer.loader import Loader
 from trainer.losses import LOSSES
 from trainer.models import MODELS, Mlp, ResNet20, SmallCnn
 from trainer.optimizers import OPTIMIZERS, AdamW, Sgd

@@ -44,7 +44,8 @@ def test_the_score_is_that_of_all_examples_at_once(setup: Setup, data: TaskData)
         output = setup.model(inputs.float())
     found = evaluate(setup, data.test)
     assert found.loss == pytest.approx(float(F.cross_entropy(output, data.test.targets)), 1e-5)
-    assert found.accuracy == float((output.argmax(1) == data.test.targets).double().mean())
+    right = output.argmax(1) == data.test.targets
+    assert found.metrics.numbers["accuracy"] == float(right.double().mean())
 
 
 @pytest.mark.parametrize("most", [300, 100, 7, 1])
@@ -56,7 +57,8 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(
     tried = let_fit(setup, most)
     score = evaluate(setup, data.test)
     assert score.loss == pytest.approx(whole.loss, 1e-6)
-    assert score.accuracy == whole.accuracy
+    assert score.metrics.numbers == pytest.approx(whole.metrics.numbers)
+    assert score.metrics.details["confusion"] == whole.metrics.details["confusion"]
     assert setup.evaluation_batch <= most
     refused = [size for size in tried if size > most]
     assert sum(tried) - sum(refused) == len(data.test)

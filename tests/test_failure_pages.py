@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 from lab import Lab, quick_config, tiny_config
-from server import client_of
+from server import BROWSER, client_of
 
 from app import endings, labels, queue
 from app.executors.training import ClaimOverseer
 from app.models import Asked, Status
 from trainer.failures import Cause, Failure, failure_of
 from trainer.store.database import writing
-
-BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
 
 @pytest.fixture

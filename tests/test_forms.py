@@ -34,7 +34,10 @@ def test_a_recipe_goes_through_the_form_unchanged(name: str) -> None:
     rate=st.floats(1e-6, 1000, exclude_min=True),
     epochs=st.integers(1, 100_000),
     seconds=st.none() | st.floats(1e-3, 1e6),
-    shuffle=st.booleans(),
+    drop_last=st.booleans(),
+    sampler=st.sampled_from(["shuffled", "sequential", "weighted", "class_balanced"]),
+    class_weights=st.lists(st.floats(0, 1e6), max_size=5),
+    order_seed=st.none() | st.integers(0, 2**53 - 1),
     seed=st.integers(0, 2**53 - 1),
     hidden=st.lists(st.integers(1, 512), max_size=5),
     tricks=st.sets(st.sampled_from([name_of(trick) for trick in TRICKS])),
@@ -44,7 +47,10 @@ def test_any_config_goes_through_the_form_unchanged(
     rate: float,
     epochs: int,
     seconds: float | None,
-    shuffle: bool,
+    drop_last: bool,
+    sampler: str,
+    class_weights: list[float],
+    order_seed: int | None,
     seed: int,
     hidden: list[int],
     tricks: set[str],
@@ -54,7 +60,12 @@ def test_any_config_goes_through_the_form_unchanged(
         {
             "model": {"name": "mlp", "hidden": hidden},
             "optimizer": {"name": "adamw", "learning_rate": rate},
-            "loader": {"shuffle": shuffle},
+            "loader": {
+                "drop_last": drop_last,
+                "sampler": sampler,
+                "class_weights": class_weights,
+                "order_seed": order_seed,
+            },
             "budget": {"epochs": epochs, "seconds": seconds},
             "tricks": [{"name": name} for name in sorted(tricks)],
             "seed": seed,
@@ -133,13 +144,13 @@ def test_an_unknown_field_is_refused_by_name(field: str) -> None:
 
 def test_a_switch_that_is_off_sends_its_hidden_field_alone() -> None:
     base: dict[str, Any] = forms.values_of(RECIPES["digits-cnn"].config)
-    items = [item for item in base.items() if item[0] != "loader.shuffle"]
-    off = forms.of_items([*items, ("loader.shuffle", "off")])
-    on = forms.of_items([*items, ("loader.shuffle", "off"), ("loader.shuffle", "on")])
+    items = [item for item in base.items() if item[0] != "loader.drop_last"]
+    off = forms.of_items([*items, ("loader.drop_last", "off")])
+    on = forms.of_items([*items, ("loader.drop_last", "off"), ("loader.drop_last", "on")])
     assert off.config is not None
-    assert not off.config.loader.shuffle
+    assert not off.config.loader.drop_last
     assert on.config is not None
-    assert on.config.loader.shuffle
+    assert on.config.loader.drop_last
 
 
 def test_an_empty_optional_field_is_none() -> None:

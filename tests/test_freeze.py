@@ -30,6 +30,7 @@ def setup_of(config: RunConfig) -> Setup:
     setup = build_setup(config, data, torch.device("cpu"))
     config.tricks[0].apply(setup)
     setup.place()
+    setup.start_fresh()
     return setup
 
 

@@ -22,9 +22,11 @@ from app.access.roles import Role
 from app.access.tokens import make
 from app.db import MIGRATIONS, alembic_config, is_migrated, migrate, open_database
 from app.events import note_event
+from app.inquiries import desk
 from app.models import runs
 from app.runlog import RunLog
 from app.settings import Settings
+from trainer.inquiries import Preflight
 from trainer.part import Refused
 from trainer.probe import Place, quantised
 from trainer.store.database import altering, connect, metadata, reading, writing
@@ -134,6 +136,7 @@ def filled(folder: Path) -> Lab:
         make(connection, "ann", Role.VIEWER)
         line = {"who": "ann", "role": "viewer", "address": "", "method": "POST", "status": 403}
         audit.note(connection, path="/", **line)
+        desk.add(connection, Preflight())
     return lab
 
 
@@ -177,7 +180,8 @@ def test_altering_a_table_that_others_refer_to_loses_no_row(tmp_path: Path) -> N
         queue.remove(connection, 2)
     after = contents(lab.engine)
     left = {name for name, rows in after.items() if rows}
-    assert left == {"runs", "run_events", "workers", "queue_state", "tokens", "audit"}
+    others = {"run_events", "workers", "queue_state", "tokens", "audit", "inquiries"}
+    assert left == {"runs", *others}
 
 
 def test_every_step_down_and_up_again_keeps_what_the_older_schema_knows(tmp_path: Path) -> None:

@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 from lab import Lab, quick_config
-from server import client_of
+from server import BROWSER, client_of
 from sqlalchemy import update
 
 from app import forms, queue
 from app.models import Asked, Status, runs
 from trainer.recipes import RECIPES, SAMPLE_COMPARISON
 from trainer.store.database import writing
-
-BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
 
 @pytest.fixture

@@ -22,8 +22,19 @@ from app.models import Status
 from trainer.batch import Batch
 from trainer.part import Refused
 from trainer.recipes import RECIPES
-from trainer.tasks import DataFolders, Digits, FashionMnist
+from trainer.tasks import (
+    BreastCancer,
+    DataFolders,
+    Diabetes,
+    Digits,
+    DigitScenes,
+    Examples,
+    FashionMnist,
+    Task,
+)
 from trainer.tasks import fashion_mnist as fashion
+from trainer.tasks.digit_scenes import scenes
+from trainer.tasks.digits import read_digits
 from trainer.tasks.idx import read_idx
 
 Bytes = NDArray[np.uint8]
@@ -69,6 +80,67 @@ def test_a_batch_is_fetched_as_its_examples_one_by_one(tmp_path: Path) -> None:
     for place, index in enumerate([3, 0, 3]):
         assert torch.equal(batch.inputs[place], examples[index].inputs)
         assert batch.targets[place] == examples[index].targets
+
+
+# -- tables and scenes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [BreastCancer(), Diabetes(), DigitScenes()], ids=lambda t: t.name)
+def test_a_task_is_as_announced_and_the_same_for_everybody(task: Task, tmp_path: Path) -> None:
+    facts, data = task.facts(), task.load(DataFolders(tmp_path))
+    again = task.load(DataFolders(tmp_path))
+    for part, number in ((data.train, facts.train_examples), (data.test, facts.test_examples)):
+        assert part.inputs.shape == (number, *facts.input_shape)
+        assert part.targets.shape == (number, *facts.target_shape)
+        assert part.targets.is_floating_point() == facts.kind.targets_are_floats
+    assert torch.equal(data.train.inputs, again.train.inputs)
+    assert torch.equal(data.test.targets, again.test.targets)
+    prepared = data.normalise(Batch(data.train.inputs, data.train.targets))
+    assert prepared.inputs.dtype == torch.float32
+    assert prepared.inputs.mean().item() == pytest.approx(0, abs=1e-4)
+    assert prepared.inputs.std().item() == pytest.approx(1, abs=0.01)
+
+
+def test_a_column_of_a_table_is_normalised_by_itself(tmp_path: Path) -> None:
+    data = BreastCancer().load(DataFolders(tmp_path))
+    prepared = data.normalise(Batch(data.train.inputs, data.train.targets)).inputs
+    torch.testing.assert_close(prepared.mean(0), torch.zeros(30), atol=1e-4, rtol=0)
+    torch.testing.assert_close(prepared.std(0), torch.ones(30), atol=1e-4, rtol=0)
+
+
+def test_numbers_are_learned_with_mean_0_and_spread_1(tmp_path: Path) -> None:
+    data = Diabetes().load(DataFolders(tmp_path))
+    assert (data.train.targets.min().item(), data.train.targets.max().item()) == (25, 346)
+    prepared = data.normalise(Batch(data.train.inputs, data.train.targets)).targets
+    assert prepared.mean().item() == pytest.approx(0, abs=1e-5)
+    assert prepared.std().item() == pytest.approx(1, abs=1e-5)
+    back = prepared * data.target_spread + data.target_mean
+    torch.testing.assert_close(back, data.train.targets)
+
+
+def test_a_scene_is_of_real_digits_with_the_class_of_each_pixel(tmp_path: Path) -> None:
+    data = DigitScenes().load(DataFolders(tmp_path))
+    scenes, classes = data.train.inputs[:, 0], data.train.targets
+    assert set(classes.unique().tolist()) == {*range(11), 255}
+    assert (scenes[classes == 0] == 0).all()
+    assert (scenes[(classes > 0) & (classes < 255)] >= 8).all()
+    faint = scenes[classes == 255]
+    assert 0 < faint.min() <= faint.max() < 8
+    share = (classes == 0).double().mean().item()
+    assert 0.8 < share < 0.97
+    kinds = [len(set(one.unique().tolist()) - {0, 255}) for one in classes[:200]]
+    assert min(kinds) == 1
+    assert max(kinds) > 3
+
+
+def test_no_digit_of_a_test_scene_is_in_a_training_scene(tmp_path: Path) -> None:
+    train, test = read_digits()
+    digit = test.inputs[0, 0]
+    assert not (train.inputs[:, 0] == digit).flatten(1).all(1).any()
+    data = DigitScenes().load(DataFolders(tmp_path))
+    strewn = scenes(Examples(digit[None, None], test.targets[:1]), 3, "test")
+    assert set(strewn.targets.unique().tolist()) <= {0, 255, int(test.targets[0]) + 1}
+    assert len(data.test.inputs.flatten(1).unique(dim=0)) == len(data.test)
 
 
 # -- IDX files ------------------------------------------------------------------------------

@@ -20,9 +20,11 @@ from trainer.config import RunConfig
 from trainer.failures import Cause
 from trainer.part import Refused
 from trainer.recipes import RECIPES
+from trainer.setup import Setup
 from trainer.store.database import reading, writing
 from trainer.store.reader import list_checkpoints, list_layer_outputs, read_layer_output
 from trainer.tasks import DataFolders, Digits
+from trainer.tricks import Seed
 
 
 def test_the_loss_curve_is_that_of_a_plain_loop_to_the_last_bit(tmp_path: Path) -> None:
@@ -287,6 +289,33 @@ def test_a_paused_and_resumed_run_ends_as_if_never_interrupted(
         assert one.values.tolist() == other.values.tolist()
 
 
+def test_the_time_each_step_waits_for_data_is_recorded(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    loader = {"workers": 1, "persistent_workers": False}
+    run_id = lab.add(quick_config(loader=loader))
+    lab.train_until(run_id, 30)
+    resume(lab, run_id)
+    train_claimed(lab.claim(run_id), lab.settings)
+    waits = lab.points(run_id, "data_seconds")
+    assert waits.steps.tolist() == list(range(1, 47))
+    assert (waits.values > 0).all()
+    # all that the clock saw, of both attempts
+    assert waits.values.sum() == pytest.approx(lab.run(run_id).result["seconds"]["data"])
+    # the first batch of an epoch waits for a process to start, and so does the one gone on from
+    slowest = sorted(waits.steps[waits.values.argsort()[-3:]].tolist())
+    assert slowest == [1, 24, 31]
+
+
+def test_a_step_that_is_recorded_tells_its_own_wait(tmp_path: Path) -> None:
+    lab = Lab.at(tmp_path)
+    config = quick_config(recording={"metrics_every": 23}, loader={"workers": 1})
+    run_id = lab.train(config)
+    waits = lab.points(run_id, "data_seconds")
+    assert waits.steps.tolist() == [23, 46]
+    # the wait for the process to start is step 1's
+    assert waits.values.sum() < lab.run(run_id).result["seconds"]["data"] / 4
+
+
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Path) -> None:
     lab = Lab.at(tmp_path)
     config = quick_config()
@@ -382,3 +411,24 @@ def untrained(config: object) -> torch.nn.Module:
 
     model: torch.nn.Module = initial_model(config, (1, 8, 8), 10)  # type: ignore[arg-type]
     return model.eval()
+
+
+def test_what_initialises_a_run_is_called_once_in_its_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab.at(tmp_path)
+    calls: list[int] = []
+
+    def initialise(setup: Setup) -> None:
+        # placed: there is an optimizer already
+        calls.append(len(setup.optimizer.param_groups))
+
+    monkeypatch.setattr(Seed, "apply", lambda trick, setup: setup.initialise.append(initialise))
+    monkeypatch.setattr(Seed, "evidence", lambda trick, setup: {})
+    run_id = lab.add(quick_config(tricks=({"name": "seed"},)))
+    lab.train_until(run_id, 3)
+    assert calls == [1]
+    lab.resume(run_id)
+    lab.train_claimed(run_id)
+    assert lab.run(run_id).status == Status.FINISHED
+    assert calls == [1]

@@ -3,31 +3,25 @@
 import dataclasses
 import itertools
 import json
-import math
 import os
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from lab import Lab, tiny_config
 from pydantic import ValidationError
-from torch import nn
 
 from app.models import Status
-from trainer.batch import Batch
-from trainer.block import shares
 from trainer.build import build_setup
+from trainer.check import check
 from trainer.config import RunConfig
-from trainer.losses import CrossEntropy, MeanSquaredError
 from trainer.part import Refused
-from trainer.setup import Criterion, Setup, plain_backward
+from trainer.setup import Setup
 from trainer.store.database import finite
 from trainer.streams import stream_seed
 from trainer.tasks import DataFolders
@@ -39,21 +33,37 @@ from trainer.tricks import (
     GradientAccumulation,
     Seed,
     Stage,
+    StartingWeights,
     Trick,
     clashes,
     in_order,
     name_of,
 )
 from trainer.tricks.deterministic import CUBLAS
-from trainer.tricks.gradient_accumulation import accumulate
 from trainer.tricks.seed import seeded
 
 NAMES = [name_of(trick) for trick in TRICKS]
 every_trick = pytest.mark.parametrize("trick", TRICKS, ids=NAMES)
 
 
+NEEDED: dict[str, dict[str, Any]] = {"starting_weights": {"source": "source"}}
+"""What tricks must be told that cannot do without."""
+
+
+def usable(trick: type[Trick]) -> Trick:
+    return trick(**NEEDED.get(name_of(trick), {}))
+
+
+def lab_for(folder: Path, *tricks: type[Trick]) -> Lab:
+    """A lab, with a finished run where one of the tricks takes something from it."""
+    lab = Lab.at(folder)
+    if StartingWeights in tricks:
+        lab.train(tiny_config(seed=5), name="source")
+    return lab
+
+
 def with_tricks(*tricks: Trick | type[Trick], **changes: Any) -> RunConfig:
-    chosen = [trick() if isinstance(trick, type) else trick for trick in tricks]
+    chosen = [usable(trick) if isinstance(trick, type) else trick for trick in tricks]
     return tiny_config(tricks=[trick.model_dump() for trick in chosen], **changes)
 
 
@@ -109,7 +119,7 @@ def test_a_trick_replaces_only_the_slots_it_owns(trick: type[Trick]) -> None:
 
 @every_trick
 def test_a_trick_trains_and_shows_what_it_did(trick: type[Trick], tmp_path: Path) -> None:
-    lab = Lab.at(tmp_path)
+    lab = lab_for(tmp_path, trick)
     run = lab.run(lab.train(with_tricks(trick)))
     assert (run.status, run.reason) == (Status.FINISHED, "")
     assert list(run.evidence) == [name_of(trick)]
@@ -122,7 +132,11 @@ NOTHING_TO_CHANGE: dict[str, dict[str, Any]] = {
     "cudnn_benchmark": {"model": {"name": "mlp"}},
     "freeze": {"tricks": [{"name": "freeze", "layers": "*"}]},
     "gradient_accumulation": {"loader": {"batch_size": 2000}},
+    "layerwise_learning_rate": {"tricks": [{"name": "layerwise_learning_rate", "decay": 1}]},
     "random_shift": {"tricks": [{"name": "random_shift", "pixels": 8}]},
+    "starting_weights": {
+        "tricks": [{"name": "starting_weights", "source": "source", "layers": "head"}]
+    },
 }
 ALWAYS_CHANGES = {"seed", "deterministic"}
 
@@ -136,17 +150,17 @@ def test_a_trick_with_nothing_to_change_refuses(trick: type[Trick], tmp_path: Pa
     config = tiny_config(**{"tricks": [{"name": name}], **NOTHING_TO_CHANGE[name]})
     with pytest.raises(Refused, match=name):
         config.tricks[0].apply(setup_of(config))
-    lab = Lab.at(tmp_path)
+    lab = lab_for(tmp_path, trick)
     run = lab.run(lab.train(config))
     assert run.status == Status.FAILED
     assert run.reason.startswith("tricks.0.")
 
 
 @pytest.mark.parametrize(("one", "other"), [*itertools.combinations(TRICKS, 2)], ids=name_of)
-def test_two_tricks_train_together_or_are_refused_with_both_names(
+def test_two_tricks_train_and_resume_together_or_are_refused_with_both_names(
     one: type[Trick], other: type[Trick], tmp_path: Path
 ) -> None:
-    if reasons := clashes([one(), other()]):
+    if reasons := clashes([usable(one), usable(other)]):
         with pytest.raises(ValidationError) as refusal:
             with_tricks(one, other)
         for text in (*reasons, str(refusal.value)):
@@ -154,10 +168,25 @@ def test_two_tricks_train_together_or_are_refused_with_both_names(
             assert name_of(other) in text
             assert "keep one" in text
         return
-    lab = Lab.at(tmp_path)
-    run = lab.run(lab.train(with_tricks(one, other)))
+    lab = lab_for(tmp_path, one, other)
+    if problems := check(with_tricks(one, other)):
+        text = " ".join(problem.message for problem in problems)
+        assert name_of(one) in text
+        assert name_of(other) in text
+        return
+    # so that also with accumulated gradients there is a step before and after the pause
+    config = with_tricks(one, other, loader={"batch_size": 90}, budget={"epochs": 2})
+    whole, resumed = lab.train(config), lab.add(config)
+    run = lab.run(whole)
     assert (run.status, run.reason) == (Status.FINISHED, "")
     assert set(run.evidence) == {name_of(one), name_of(other)}
+    lab.train_until(resumed, 3)
+    assert lab.run(resumed).status == Status.PAUSED
+    lab.resume(resumed)
+    lab.train_claimed(resumed)
+    curves = [lab.points(run_id, "train_loss").values.tolist() for run_id in (whole, resumed)]
+    assert curves[0] == curves[1]
+    assert lab.run(resumed).evidence == run.evidence
 
 
 @every_trick
@@ -220,7 +249,7 @@ def switches(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_switches_of_the_process_are_as_before_when_a_run_has_ended(
     trick: type[Trick], tmp_path: Path
 ) -> None:
-    lab = Lab.at(tmp_path)
+    lab = lab_for(tmp_path, trick)
     before = process_state()
     assert lab.run(lab.train(with_tricks(trick))).status == Status.FINISHED
     assert process_state() == before
@@ -314,6 +343,7 @@ def test_cudnn_benchmark_counts_the_shapes_and_says_that_a_cpu_searches_nothing(
         "searched": False,
         "reason": "cuDNN does not run on cpu",
         "shapes": {"360x1x8x8": 3, "357x1x8x8": 1},
+        "search_seconds": None,
     }
 
 
@@ -350,200 +380,3 @@ def test_seed_starts_every_generator_of_the_process_from_the_runs_seed(tmp_path:
         "numpy": stream_seed(11, "numpy") % 2**32,
         "random": stream_seed(11, "random"),
     }
-
-
-# -- accumulated gradients ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """Cross-entropy with class weights, and a class that is not counted: a criterion of our own.
-
-    Its mean divides by the summed weights of the targets that count.
-    """
-
-    weight: torch.Tensor
-    ignored: int = -100
-
-    def value(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(output, target, self.weight, ignore_index=self.ignored)
-
-    def total(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(
-            output, target, self.weight, ignore_index=self.ignored, reduction="sum"
-        )
-
-    def averaged_over(self, output: torch.Tensor, target: torch.Tensor) -> float:
-        return float(self.weight[target[target != self.ignored]].sum())
-
-    def divisor(self, averaged_over: float) -> float:
-        return averaged_over
-
-
-WEIGHT = torch.linspace(0.1, 4.0, 5, dtype=torch.float64)
-CRITERIA: Mapping[str, Criterion] = {
-    "cross-entropy": CrossEntropy(),
-    "cross-entropy, sum": CrossEntropy(reduction="sum"),
-    "smoothed labels": CrossEntropy(label_smoothing=0.2),
-    "smoothed labels, sum": CrossEntropy(label_smoothing=0.2, reduction="sum"),
-    "squared error": MeanSquaredError(),
-    "squared error, sum": MeanSquaredError(reduction="sum"),
-    "class weights": Weighted(WEIGHT),
-    "class weights, ignored targets": Weighted(WEIGHT, ignored=3),
-}
-WINDOWS = {"even": (8, 8, 8, 8), "short last batch": (8, 8, 8, 3), "short window": (8, 8, 5)}
-
-
-def double_setup(criterion: Criterion) -> Setup:
-    """A network without batch norm in double precision, as far as a backward pass needs one."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 5)).double()
-    return Setup(
-        model=model,
-        criterion=criterion,
-        device=torch.device("cpu"),
-        seed=0,
-        epochs=1,
-        batch_size=8,
-        batches_per_epoch=4,
-        train_examples=32,
-        drops_last=False,
-        input_shape=(6,),
-        evaluation_batch=512,
-        batches=lambda setup, epoch, first: iter(()),
-        make_optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
-        lr_multiplier=lambda step, steps: 1.0,
-        prepare=lambda batch: batch,
-    )
-
-
-def window_of(sizes: Sequence[int]) -> tuple[Batch, ...]:
-    chance = torch.Generator().manual_seed(7)
-    inputs = torch.randn(sum(sizes), 6, generator=chance, dtype=torch.float64)
-    # sorted, so that the batches differ in their classes as much as they can
-    targets = torch.randint(5, (sum(sizes),), generator=chance).sort().values
-    return tuple(map(Batch, inputs.split(list(sizes)), targets.split(list(sizes))))
-
-
-def joined(window: Sequence[Batch]) -> Batch:
-    return Batch(
-        torch.cat([batch.inputs for batch in window]),
-        torch.cat([batch.targets for batch in window]),
-    )
-
-
-def gradients(setup: Setup) -> torch.Tensor:
-    return torch.cat([p.grad.flatten() for p in setup.model.parameters() if p.grad is not None])
-
-
-def off(one: torch.Tensor, other: torch.Tensor) -> float:
-    """How far apart two gradients are, relative to their size."""
-    return float((one - other).norm() / other.norm())
-
-
-@pytest.mark.parametrize("sizes", [*WINDOWS.values()], ids=[*WINDOWS])
-@pytest.mark.parametrize("criterion", [*CRITERIA.values()], ids=[*CRITERIA])
-def test_the_accumulated_gradient_is_the_large_batchs(
-    criterion: Criterion, sizes: tuple[int, ...]
-) -> None:
-    window = window_of(sizes)
-    large, small = double_setup(criterion), double_setup(criterion)
-    expected = plain_backward(large, (joined(window),))
-    outcome = accumulate(small, window)
-    assert off(gradients(small), gradients(large)) < 1e-13
-    assert outcome.loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
-    assert shares([outcome.hits]).tolist() == shares([expected.hits]).tolist()
-    assert outcome.hits.examples == expected.hits.examples == sum(sizes)
-    assert not outcome.loss.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("criterion", "sizes", "wrong_by"),
-    [
-        ("cross-entropy", (8, 8, 8, 8), 0.0),
-        ("cross-entropy", (8, 8, 8, 3), 0.05),
-        ("class weights", (8, 8, 8, 8), 0.05),
-        ("class weights, ignored targets", (8, 8, 8, 8), 0.05),
-    ],
-)
-def test_dividing_each_loss_by_the_number_of_batches_would_be_wrong(
-    criterion: str, sizes: tuple[int, ...], wrong_by: float
-) -> None:
-    window = window_of(sizes)
-    large, naive = double_setup(CRITERIA[criterion]), double_setup(CRITERIA[criterion])
-    plain_backward(large, (joined(window),))
-    for batch in window:
-        loss = naive.criterion.value(naive.model(batch.inputs), batch.targets)
-        (torch.nan_to_num(loss) / len(window)).backward()
-    wrong = off(gradients(naive), gradients(large))
-    assert wrong > wrong_by if wrong_by else wrong < 1e-13
-
-
-def test_a_run_with_accumulated_gradients_has_the_curve_of_the_large_batchs_run(
-    tmp_path: Path,
-) -> None:
-    mlp = {"name": "mlp", "hidden": [16]}
-    lab = Lab.at(tmp_path)
-    large = lab.train(tiny_config(model=mlp, budget={"epochs": 3}))
-    small = lab.train(
-        with_tricks(
-            GradientAccumulation(), model=mlp, loader={"batch_size": 90}, budget={"epochs": 3}
-        )
-    )
-    for name in ("train_loss", "train_accuracy", "learning_rate", "val_loss"):
-        one, other = lab.points(small, name), lab.points(large, name)
-        assert one.steps.tolist() == other.steps.tolist()
-        np.testing.assert_allclose(one.values, other.values, rtol=2e-5)
-    evidence = lab.run(small).evidence["gradient_accumulation"]
-    # 1,437 examples are 15 batches of 90 and one of 87
-    assert evidence == {
-        "batch_size": 90,
-        "effective_batch_size": 360,
-        "steps_per_epoch": 4,
-        "batches_in_last_step": 4,
-        "learning_rate_factor": 1.0,
-        "batch_norm_layers": 0,
-        "batch_norm_momentum": [],
-    }
-
-
-@pytest.mark.parametrize(("rule", "factor"), [("linear", 3.0), ("sqrt", math.sqrt(3))])
-def test_the_learning_rate_is_raised_by_the_rule_that_was_chosen(
-    tmp_path: Path, rule: str, factor: float
-) -> None:
-    lab = Lab.at(tmp_path)
-    plain = lab.points(lab.train(with_tricks(GradientAccumulation(steps=3))), "learning_rate")
-    trick = GradientAccumulation(steps=3, learning_rate_rule=rule)  # type: ignore[arg-type]
-    raised_id = lab.train(with_tricks(trick))
-    raised = lab.points(raised_id, "learning_rate")
-    np.testing.assert_allclose(raised.values, plain.values * factor, rtol=1e-6)
-    evidence = lab.run(raised_id).evidence["gradient_accumulation"]
-    assert evidence["learning_rate_factor"] == pytest.approx(factor)
-    # four batches in steps of three: the second step gets one
-    assert (evidence["steps_per_epoch"], evidence["batches_in_last_step"]) == (2, 1)
-
-
-@pytest.mark.parametrize("steps", [2, 4, 16])
-def test_batch_norm_remembers_over_a_window_what_it_would_over_the_large_batch(steps: int) -> None:
-    config = with_tricks(GradientAccumulation(steps=steps), loader={"batch_size": 32})
-    setup = setup_of(config)
-    config.tricks[0].apply(setup)
-    norms = [m for m in setup.model.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) == 3
-    norm, large = norms[0].train(), nn.BatchNorm2d(2)
-    batch = torch.randn(32, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 3
-    large(batch)
-    for _ in range(steps):
-        norm(batch)
-    torch.testing.assert_close(norm.running_mean, large.running_mean)
-    torch.testing.assert_close(norm.running_var, large.running_var)
-    evidence = config.tricks[0].evidence(setup)
-    assert evidence["batch_norm_layers"] == 3
-    assert evidence["batch_norm_momentum"] == [pytest.approx(1 - 0.9 ** (1 / steps))]
-
-
-def test_batch_norm_is_left_alone_where_that_was_chosen() -> None:
-    config = with_tricks(GradientAccumulation(adjust_batch_norm=False))
-    setup = setup_of(config)
-    config.tricks[0].apply(setup)
-    assert config.tricks[0].evidence(setup)["batch_norm_momentum"] == [0.1]

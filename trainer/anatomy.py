@@ -1,7 +1,7 @@
 """Anatomy: the layers of a network as a list, told without allocating a single weight."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,14 @@ def weightless(model: Model, task: TaskFacts) -> nn.Module:
 
 def anatomy(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerFacts, ...]:
     """The layers of a network that lies on the meta device, in eval mode and without gradients."""
+    return layers_of(network, output_shapes(network, input_shape))
+
+
+def output_shapes(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """What each module of a network on the meta device gives for one example, without the batch.
+
+    By path; the network itself is "". One that gives no single tensor is left out.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(path: str) -> object:
@@ -52,6 +60,11 @@ def anatomy(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerFact
         module.register_forward_hook(note(path))
     with torch.no_grad():
         network.eval()(torch.zeros(1, *input_shape, device="meta"))
+    return shapes
+
+
+def layers_of(network: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> tuple[LayerFacts, ...]:
+    """The layers of a network whose output shapes are known."""
     return tuple(
         LayerFacts(
             path=path,

@@ -1,14 +1,15 @@
 """Batches: how the training examples come, batch by batch, in the order of an epoch."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from trainer.batch import Batch
-from trainer.config import Loader
 from trainer.failpoints import failpoint
-from trainer.lifeline import die_with_parent
+from trainer.lifeline import die_with_starter
+from trainer.loader import Loader
 from trainer.memory import free_memory_bytes
 from trainer.setup import Setup
 from trainer.streams import generator, stream_seed
@@ -24,22 +25,29 @@ as stored, and of large ones the normalising costs little beside the network."""
 class EpochOrder(Sampler[list[int]]):
     """The batches of one epoch, from any batch on: a function of (seed, epoch) alone."""
 
-    def __init__(self, loader: Loader, examples: int, seed: int) -> None:
-        self.loader, self.examples, self.seed = loader, examples, seed
+    def __init__(self, loader: Loader, targets: torch.Tensor, seed: int) -> None:
+        self.loader, self.examples, self.seed = loader, len(targets), seed
+        self.order_seed = seed if loader.order_seed is None else loader.order_seed
+        self.weights = loader.example_weights(targets)
         self.start(0, 0)
 
     def start(self, epoch: int, first: int) -> None:
         """From here on, give the batches of this epoch from this one on."""
         self.first = first
-        self.order = (
-            torch.randperm(self.examples, generator=generator(self.seed, "order", epoch))
-            if self.loader.shuffle
-            else torch.arange(self.examples)
-        )
+        self.order = self.drawn(generator(self.order_seed, "order", epoch))
+
+    def drawn(self, numbers: torch.Generator) -> torch.Tensor:
+        """Which examples come, one after the other: (N,) int64."""
+        if self.weights is not None:
+            return torch.multinomial(
+                self.weights, self.examples, replacement=True, generator=numbers
+            )
+        if self.loader.shuffle:
+            return torch.randperm(self.examples, generator=numbers)
+        return torch.arange(self.examples)
 
     def __len__(self) -> int:
-        size = self.loader.batch_size
-        return self.examples // size if self.loader.drop_last else -(-self.examples // size)
+        return self.loader.batches_of(self.examples)
 
     def __iter__(self) -> Iterator[list[int]]:
         # lists: a tensor would go to a loader process through shared memory
@@ -104,17 +112,23 @@ class LoadedBatches:
 
     def __init__(self, order: EpochOrder, examples: Examples, device: torch.device) -> None:
         loader = order.loader
+        has_workers = loader.workers > 0
         self.order, self.device = order, device
         # its own generator: iter(DataLoader) draws, and the process-wide one must not move
         self.generator = torch.Generator()
         self.loader: DataLoader[Batch] = DataLoader(
             examples,  # type: ignore[arg-type]
             batch_sampler=order,
-            collate_fn=as_fetched,  # type: ignore[arg-type]
+            collate_fn=without_numbers if loader.in_order else as_fetched,  # type: ignore[arg-type]
             num_workers=loader.workers,
-            prefetch_factor=loader.prefetch if loader.workers else None,
-            persistent_workers=loader.persistent_workers and loader.workers > 0,
+            prefetch_factor=loader.prefetch if has_workers else None,
+            persistent_workers=loader.persistent_workers and has_workers,
             pin_memory=loader.pin_memory and device.type == "cuda",
+            in_order=loader.in_order,
+            timeout=loader.timeout if has_workers else 0,
+            multiprocessing_context=(loader.multiprocessing_context or None)
+            if has_workers
+            else None,
             worker_init_fn=start_loader_process,
             generator=self.generator,
         )
@@ -123,8 +137,19 @@ class LoadedBatches:
         """The batches of this epoch from this one on."""
         self.order.start(epoch, first)
         self.generator.manual_seed(stream_seed(self.order.seed, "loader", epoch))
-        batches = numbered(iter(self.loader), self.order.members(), epoch)
+        members = self.order.members() if self.order.loader.in_order else None
+        batches = numbered(iter(self.loader), members, epoch)
         return copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Inside the block loader processes may be kept from epoch to epoch; after it none is."""
+        try:
+            yield
+        finally:
+            # torch ends them with their iterator; found in a ring of garbage, that would wait for
+            # each of them for five seconds in vain
+            self.loader._iterator = None
 
 
 def is_resident(loader: Loader, examples: Examples, device: torch.device) -> bool:
@@ -136,13 +161,18 @@ def is_resident(loader: Loader, examples: Examples, device: torch.device) -> boo
 
 
 def numbered(
-    batches: Iterator[Batch], members: Sequence[torch.Tensor], epoch: int
+    batches: Iterator[Batch], members: Sequence[torch.Tensor] | None, epoch: int
 ) -> Iterator[Batch]:
-    """Tell each batch which examples it holds, and of which epoch.
+    """Tell each batch of which epoch it is and, if it does not know, which examples it holds.
 
     Here and not where they are fetched: a loader process that stays from epoch to epoch does not
-    see which epoch it is, and whatever it adds to a batch has to travel back.
+    see which epoch it is, and whatever it adds to a batch has to travel back. Batches that come
+    in any order (`members` is None) bring their numbers along nevertheless.
     """
+    if members is None:
+        for batch in batches:
+            yield batch._replace(epoch=epoch)
+        return
     for batch, examples in zip(batches, members, strict=True):
         yield Batch(batch.inputs, batch.targets, examples, epoch)
 
@@ -179,7 +209,12 @@ def as_fetched(batch: Batch) -> Batch:
     return batch
 
 
+def without_numbers(batch: Batch) -> Batch:
+    """What has to travel from a loader process when the other side knows what comes next."""
+    return Batch(batch.inputs, batch.targets)
+
+
 def start_loader_process(number: int) -> None:
     # a loader stuck in __getitem__ would outlive its killed trainer
-    die_with_parent()
+    die_with_starter()
     failpoint("loader.start")

@@ -4,13 +4,13 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.setup import Hits, predicted
+from trainer.setup import Hits
 from trainer.store.packing import Points
 from trainer.store.writer import SeriesKey
 
@@ -73,19 +73,32 @@ def in_host_memory(values: Sequence[Value]) -> npt.NDArray[np.float64]:
 
 def shares(hits: Sequence[Hits]) -> npt.NDArray[np.float64]:
     """The share of each step's predictions that is right, rounded to single precision."""
-    targets = torch.cat([tensor for one in hits for tensor in one.targets])
-    classes = classes_of([tensor for one in hits for tensor in one.outputs], targets.dim())
-    right = (classes == targets).flatten(1) if targets.dim() > 1 else classes == targets
-    counted = (right.sum(1) if right.dim() > 1 else right).cpu().numpy()
-    examples = np.asarray([one.examples for one in hits])
+    kind, ignored = hits[0].kind, hits[0].ignored
+    labels = kind.labels(torch.cat([tensor for one in hits for tensor in one.targets]))
+    classes = classes_of([tensor for one in hits for tensor in one.outputs], hits[0])
+    right = per_example(classes == labels)
+    examples = np.asarray([sum(map(len, one.targets)) for one in hits])
     starts = np.cumsum(examples) - examples
-    correct = np.add.reduceat(counted, starts, dtype=np.int64).astype(np.float32)
-    return (correct / examples.astype(np.float32)).astype(np.float64)
+    correct = np.add.reduceat(right, starts, dtype=np.int64).astype(np.float32)
+    if labels.dim() > 1 or ignored is not None:
+        known = (
+            labels != ignored if ignored is not None else torch.ones_like(labels, dtype=torch.bool)
+        )
+        examples = np.add.reduceat(per_example(known), starts, dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        return (correct / examples.astype(np.float32)).astype(np.float64)
 
 
-def classes_of(outputs: Sequence[torch.Tensor], dimensions: int) -> torch.Tensor:
+def per_example(are_true: torch.Tensor) -> npt.NDArray[Any]:
+    """How many of each example's values (N, …) are true: (N,), in host memory."""
+    counted = are_true.flatten(1).sum(1) if are_true.dim() > 1 else are_true
+    return counted.cpu().numpy()
+
+
+def classes_of(outputs: Sequence[torch.Tensor], hits: Hits) -> torch.Tensor:
     """The predicted classes of all batches, each given as scores or as classes already."""
-    are_scores = {tensor.dim() > dimensions for tensor in outputs}
-    if are_scores == {True}:
-        return predicted(torch.cat(list(outputs)))
-    return torch.cat([predicted(one) if one.dim() > dimensions else one for one in outputs])
+    are_scores = [tensor.is_floating_point() for tensor in outputs]
+    if all(are_scores):
+        return hits.kind.predicted(torch.cat(list(outputs)))
+    pairs = zip(outputs, are_scores, strict=True)
+    return torch.cat([hits.kind.predicted(one) if scores else one for one, scores in pairs])

@@ -1,5 +1,8 @@
 """Build: from a config to the plain setup that tricks then edit."""
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -7,24 +10,28 @@ from trainer.batches import EpochOrder, LoadedBatches, ResidentBatches, is_resid
 from trainer.config import RunConfig
 from trainer.part import Refused
 from trainer.setup import Setup
+from trainer.sources import Sources, trained_by
 from trainer.streams import process_stream
-from trainer.tasks import TaskData
+from trainer.tasks import Examples, TaskData
 
 
-def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setup:
+def build_setup(
+    config: RunConfig, data: TaskData, device: torch.device, sources: Sources | None = None
+) -> Setup:
     """The plain setup of a config: the model on the CPU with its initial weights, no trick yet."""
     facts = config.task.facts()
-    order = EpochOrder(config.loader, len(data.train), config.seed)
+    order = EpochOrder(config.loader, data.train.targets, config.seed)
     if not len(order):
         raise Refused(
             f"a batch of {config.loader.batch_size} is larger than the {len(data.train)} training "
             "examples and drop_last leaves it out; lower batch_size or switch drop_last off"
         )
-    resident = is_resident(config.loader, data.train, device)
-    batches = (ResidentBatches if resident else LoadedBatches)(order, data.train, device)
-    return Setup(
+    targets = replace(facts.targets, spread=data.target_spread)
+    batches = batches_of(order, data.train, device)
+    setup = Setup(
         model=initial_model(config, facts.input_shape, facts.outputs),
-        criterion=config.loss,
+        criterion=config.loss.criterion(targets, data.train.targets, device),
+        targets=targets,
         device=device,
         seed=config.seed,
         epochs=config.budget.epochs,
@@ -39,7 +46,19 @@ def build_setup(config: RunConfig, data: TaskData, device: torch.device) -> Setu
         make_optimizer=config.optimizer.build,
         lr_multiplier=config.schedule.multiplier,
         prepare=data.normalise,
+        switches=[batches.in_use] if isinstance(batches, LoadedBatches) else [],
     )
+    if sources is not None:
+        setup.trained = partial(trained_by, sources)
+    return setup
+
+
+def batches_of(
+    order: EpochOrder, examples: Examples, device: torch.device
+) -> ResidentBatches | LoadedBatches:
+    """What brings the examples: from where they stay, or loaded for each epoch."""
+    resident = is_resident(order.loader, examples, device)
+    return (ResidentBatches if resident else LoadedBatches)(order, examples, device)
 
 
 def initial_model(config: RunConfig, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

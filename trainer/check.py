@@ -4,10 +4,30 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.anatomy import LayerFacts, chosen_layers, matching, model_anatomy, weightless
+from trainer.anatomy import (
+    LayerFacts,
+    chosen_layers,
+    layers_of,
+    matching,
+    model_anatomy,
+    output_shapes,
+    weightless,
+)
 from trainer.config import RunConfig
-from trainer.part import Refused
-from trainer.tricks import CudnnBenchmark, Freeze, GradientAccumulation, RandomShift
+from trainer.losses import LOSSES
+from trainer.models import MODELS, Model
+from trainer.part import Refused, name_of
+from trainer.sources import BY_RECIPE, NO_REFERENCE, references
+from trainer.tasks import TaskFacts
+from trainer.tricks import (
+    CudnnBenchmark,
+    Deterministic,
+    Freeze,
+    GradientAccumulation,
+    LayerwiseLearningRate,
+    RandomShift,
+    StartingWeights,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +48,10 @@ class RunFacts:
     batches_per_epoch: int
     steps_per_epoch: int
     total_steps: int
+    examples_per_step: int
+    """With accumulation those of several batches."""
+    peak_learning_rate: float
+    """By the schedule's peak and what a trick makes of it; layers may have others."""
     layers: tuple[LayerFacts, ...]
     recorded_layers: int
     warnings: tuple[str, ...]
@@ -41,19 +65,30 @@ def check(config: RunConfig) -> tuple[Problem, ...]:
 def problems(config: RunConfig) -> Iterator[Problem]:
     task = config.task.facts()
     try:
-        layers = model_anatomy(config.model, task)
+        network = weightless(config.model, task)
     except Refused as refusal:
         yield Problem("model.name", str(refusal))
         return
+    shapes = output_shapes(network, task.input_shape)
+    layers = layers_of(network, shapes)
+    if why := wrong_output(config, shapes.get("")):
+        yield Problem("model.name", why)
+    if unfit := config.loss.unfit(task.targets):
+        yield Problem(f"loss.{unfit[0]}", unfit[1] + other_losses(config, task))
     for pattern in config.recording.layers:
         if not matching(layers, pattern):
             yield Problem("recording.layers", unknown_layer(pattern, layers))
-    if config.loader.drop_last and config.loader.batch_size > task.train_examples:
+    for field, why in config.loader.problems(task):
+        yield Problem(f"loader.{field}", why)
+    if not config.loader.in_order and any(isinstance(t, Deterministic) for t in config.tricks):
         yield Problem(
-            "loader.batch_size",
-            f"a batch of {config.loader.batch_size} is larger than the {task.train_examples} "
-            "training examples, and drop_last leaves it out; lower it or switch drop_last off",
+            "loader.in_order",
+            "deterministic promises the same bits every time, and with in_order off batches come "
+            "as they happen to be ready; switch in_order on, or deterministic off",
         )
+    for field, reference in references(config):
+        if not reference.strip():
+            yield Problem(field, NO_REFERENCE)
     batches = batches_per_epoch(config)
     for number, trick in enumerate(config.tricks):
         if isinstance(trick, GradientAccumulation) and trick.steps > batches > 0:
@@ -66,10 +101,59 @@ def problems(config: RunConfig) -> Iterator[Problem]:
                 f"tricks.{number}.name",
                 f"cudnn_benchmark has nothing to search: {config.model.name} has no convolution",
             )
-        if isinstance(trick, RandomShift) and (why := trick.unfit(task.input_shape)):
-            yield Problem(f"tricks.{number}.pixels", why)
-        if isinstance(trick, Freeze) and (why := trick.unfit(weightless(config.model, task))):
+        if isinstance(trick, RandomShift) and (immovable := trick.unfit(task.input_shape)):
+            yield Problem(f"tricks.{number}.pixels", immovable)
+        if isinstance(trick, Freeze | StartingWeights) and (
+            why := trick.unfit(weightless(config.model, task))
+        ):
             yield Problem(f"tricks.{number}.layers", why)
+        if isinstance(trick, LayerwiseLearningRate) and (why := unchanged_rates(config, trick)):
+            yield Problem(f"tricks.{number}.decay", why)
+        if isinstance(trick, Freeze) and (late := trick.too_late(config.budget.epochs)):
+            yield Problem(f"tricks.{number}.unfreeze_epoch", late)
+
+
+def unchanged_rates(config: RunConfig, trick: LayerwiseLearningRate) -> str:
+    """Why this trick would change no rate of what learns; "" where it does."""
+    network = weightless(config.model, config.task.facts())
+    stays: set[str] = set()
+    for other in config.tricks:
+        if isinstance(other, Freeze) and other.unfreeze == "never" and not other.unfit(network):
+            stays |= set(other.frozen(network))
+    learning = [n for n, _ in network.named_parameters() if n.rpartition(".")[0] not in stays]
+    return trick.unfit(network, learning)
+
+
+def wrong_output(config: RunConfig, found: tuple[int, ...] | None) -> str:
+    """Why what the model gives cannot be held against the task's targets; "" where it can."""
+    task = config.task.facts()
+    if found == task.output_shape:
+        return ""
+    fitting = [name_of(model) for model in MODELS if fits(model(), task)]
+    return (
+        f"{config.model.name} gives {shown(found)} for an example, and {config.task.name} needs "
+        f"{shown(task.output_shape)} ({task.kind.meaning}); choose {' or '.join(fitting)}"
+    )
+
+
+def other_losses(config: RunConfig, task: TaskFacts) -> str:
+    """Where the loss is for other targets, those that are for these."""
+    if task.kind in config.loss.suits:
+        return ""
+    return f": {', '.join(name_of(loss) for loss in LOSSES if task.kind in loss.suits)}"
+
+
+def fits(model: Model, task: TaskFacts) -> bool:
+    """Whether a model takes a task's inputs and gives what is held against its targets."""
+    try:
+        network = weightless(model, task)
+    except Refused:
+        return False
+    return output_shapes(network, task.input_shape).get("") == task.output_shape
+
+
+def shown(shape: tuple[int, ...] | None) -> str:
+    return "x".join(map(str, shape)) if shape else "no single tensor"
 
 
 def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
@@ -79,8 +163,7 @@ def unknown_layer(pattern: str, layers: tuple[LayerFacts, ...]) -> str:
 
 
 def batches_per_epoch(config: RunConfig) -> int:
-    examples, size = config.task.facts().train_examples, config.loader.batch_size
-    return examples // size if config.loader.drop_last else -(-examples // size)
+    return config.loader.batches_of(config.task.facts().train_examples)
 
 
 def facts(config: RunConfig) -> RunFacts:
@@ -88,8 +171,10 @@ def facts(config: RunConfig) -> RunFacts:
     task = config.task.facts()
     layers = model_anatomy(config.model, task)
     batches = batches_per_epoch(config)
-    window = next((t.steps for t in config.tricks if isinstance(t, GradientAccumulation)), 1)
+    accumulation = next((t for t in config.tricks if isinstance(t, GradientAccumulation)), None)
+    window = accumulation.steps if accumulation else 1
     steps = -(-batches // window)
+    rate = config.optimizer.learning_rate * (accumulation.rate_factor if accumulation else 1.0)
     total = steps * config.budget.epochs
     return RunFacts(
         parameters=sum(layer.parameters for layer in layers),
@@ -98,6 +183,8 @@ def facts(config: RunConfig) -> RunFacts:
         batches_per_epoch=batches,
         steps_per_epoch=steps,
         total_steps=min(total, config.budget.steps or total),
+        examples_per_step=config.loader.batch_size * window,
+        peak_learning_rate=rate,
         layers=layers,
         recorded_layers=len(chosen_layers(layers, config.recording.layers)),
         warnings=tuple(warnings(config)),
@@ -107,6 +194,19 @@ def facts(config: RunConfig) -> RunFacts:
 def warnings(config: RunConfig) -> Iterator[str]:
     """What works, but perhaps not as meant."""
     size, examples = config.loader.batch_size, config.task.facts().train_examples
+    if told := config.loss.mapping_of_old_flags:
+        yield f"{config.loss.name}: {told}"
+    yield from config.loader.warnings(config.device)
+    for field, reference in references(config):
+        if reference.startswith(BY_RECIPE):
+            name = reference.removeprefix(BY_RECIPE)
+            yield f"{field}: a run of {name} must have finished when this one starts"
+    weighting = getattr(config.loss, "weighting", "equal")
+    if config.loader.draws_by_class and weighting != "equal":
+        yield (
+            f"loader: {config.loader.sampler} and {config.loss.name} with {weighting} weights both "
+            "make up for rare classes, which then count twice; keep one"
+        )
     for trick in config.tricks:
         if isinstance(trick, CudnnBenchmark) and not config.loader.drop_last and examples % size:
             yield (
@@ -118,7 +218,9 @@ def warnings(config: RunConfig) -> Iterator[str]:
                 f"gradient_accumulation: batch norm, where there is any, averages over only "
                 f"{size} examples; 16 or more are safer"
             )
-        if isinstance(trick, Freeze):
+        if isinstance(trick, Freeze) and not any(
+            isinstance(other, StartingWeights) for other in config.tricks
+        ):
             yield (
                 "freeze: this run begins with fresh weights, so the frozen layers stay as they "
                 "were drawn"

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from trainer.failpoints import failpoint
 from trainer.loop import Progress
+from trainer.place import Place
 from trainer.setup import Setup
 
 FORMAT = 2
@@ -34,18 +35,25 @@ class SavedCheckpoint:
 
 
 def save_checkpoint(
-    folder: Path, fence: int, setup: Setup, progress: Progress, notes: Mapping[str, Any]
+    place: Place,
+    setup: Setup,
+    progress: Progress,
+    config: Mapping[str, Any],
+    notes: Mapping[str, Any],
 ) -> SavedCheckpoint:
-    """Write a checkpoint that is whole or not there at all. `notes` are the run's own, as JSON.
+    """Write a checkpoint that is whole or not there at all.
 
+    `config` and `notes` are the run's own, as JSON: with the first others can build its model.
     The fence is part of its name: a process whose run was taken over must not write over a file
     of the one that has it now, and no database guards a folder.
     """
+    folder = place.checkpoints
     folder.mkdir(parents=True, exist_ok=True)
     tensors, state = gather(setup)
     state |= {"format": FORMAT, "progress": asdict(progress), "notes": dict(notes)}
+    state |= {"run": place.run_id, "config": dict(config)}
     content = save(tensors, metadata={"tricklab": json.dumps(state)})
-    name = file_name(progress.step, fence)
+    name = file_name(progress.step, place.fence)
     temporary = folder / f".{name}"
     failpoint("checkpoint.begin")
     try:
@@ -119,9 +127,10 @@ def load_checkpoint(path: Path, setup: Setup) -> tuple[Progress, dict[str, Any]]
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     assert state["format"] in (1, FORMAT), f"{path} has format {state['format']}, not {FORMAT}"
     setup.model.load_state_dict(part(tensors, "model."))
-    setup.optimizer.load_state_dict(optimizer_state(tensors, state["optimizer"]))
+    # before the optimizer's: a trick may have given it more parameter groups meanwhile
     for name, trick_state in state["tricks"].items():
         setup.trick_state[name].load_state_dict(trick_state)
+    setup.optimizer.load_state_dict(optimizer_state(tensors, state["optimizer"]))
     restore_generators(tensors, state["generators"])
     # sums are split between threads, so their number shows in the last digits
     torch.set_num_threads(state.get("threads", torch.get_num_threads()))

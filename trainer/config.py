@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from trainer.loader import Loader
 from trainer.losses import AnyLoss, CrossEntropy
 from trainer.models import AnyModel, SmallCnn
 from trainer.optimizers import AnyOptimizer, Sgd
@@ -13,28 +14,6 @@ from trainer.tasks import AnyTask, Digits
 from trainer.tricks import AnyTrick, clashes
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.*?\[\]!-]+$")]
-
-
-class Loader(Part):
-    """How examples become batches: the options of torch's DataLoader."""
-
-    batch_size: int = Field(64, ge=1, le=65_536, description="Examples per batch.")
-    shuffle: bool = Field(True, description="A new order every epoch, drawn from the seed.")
-    drop_last: bool = Field(
-        False, description="Leave out the last batch of an epoch when it is smaller."
-    )
-    workers: int = Field(
-        0, ge=0, le=64, description="Loader processes; 0 loads in the training process."
-    )
-    prefetch: int = Field(
-        2, ge=1, le=64, description="Batches each loader process keeps ready; needs workers."
-    )
-    persistent_workers: bool = Field(
-        True, description="Keep loader processes from epoch to epoch; needs workers."
-    )
-    pin_memory: bool = Field(
-        True, description="Load into page-locked memory, for faster copies to a CUDA device."
-    )
 
 
 class Recording(Part):

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -10,3 +14,5 @@ class DataFolders:
 
     data: Path
     download: bool = True
+    sources: "Sources | None" = None
+    """Where other runs are found; None where there is no lab around."""

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from trainer.batch import Batch
-from trainer.setup import Setup, StepOutcome, predicted
+from trainer.metrics import METRICS, Scored
+from trainer.setup import Setup, StepOutcome
 from trainer.tasks.base import Examples
 
 
@@ -69,36 +70,36 @@ def set_learning_rate(setup: Setup, step: int, before: float | None) -> float:
     if multiplier != before:
         for group in setup.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * multiplier
+        setup.learning_rate = setup.optimizer.defaults["lr"] * multiplier
     return multiplier
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a model did on a set of examples: the averaged loss and the share predicted right."""
+    """How a model did on a set of examples: the loss, reduced as in training, and the metrics."""
 
     loss: float
-    accuracy: float
+    metrics: Scored
 
 
 @torch.no_grad()
 def evaluate(
     setup: Setup, examples: Examples, after_batch: Callable[[], None] = lambda: None
 ) -> Score:
-    """Loss and accuracy over all examples, the model in eval mode. One read-back, at the end."""
+    """Loss and metrics over all examples, the model in eval mode. Read back at the end."""
     model = setup.evaluated_model(setup)
     was_training = model.training
     model.eval()
-    total = torch.zeros((), dtype=evaluation_dtype(setup.device), device=setup.device)
-    correct = torch.zeros((), dtype=torch.int64, device=setup.device)
-    averaged_over = 0.0
+    metrics = METRICS[setup.targets.kind](setup.targets, setup.device)
+    total = torch.zeros((), dtype=metrics.sums_in, device=setup.device)
+    averaged_over = torch.zeros_like(total)
     for output, targets in predictions(setup, model, examples):
         total += setup.criterion.total(output, targets)
-        correct += (predicted(output) == targets).sum()
         averaged_over += setup.criterion.averaged_over(output, targets)
+        metrics.add(output, targets)
         after_batch()
     model.train(was_training)
-    loss = float(total) / setup.criterion.divisor(averaged_over)
-    return Score(loss, int(correct) / len(examples))
+    return Score(float(total / setup.criterion.divisor(averaged_over)), metrics.scored())
 
 
 def predictions(
@@ -122,8 +123,3 @@ def predictions(
             continue
         first = chosen.stop
         yield output, batch.targets
-
-
-def evaluation_dtype(device: torch.device) -> torch.dtype:
-    """float64 for sums over a whole set, except where the device has none (MPS)."""
-    return torch.float32 if device.type == "mps" else torch.float64

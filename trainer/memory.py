@@ -1,7 +1,9 @@
-"""Memory: the most a run took."""
+"""Memory: the most a run took, and what is left."""
 
 import resource
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -27,3 +29,13 @@ def free_memory_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     assert device.type == "mps", f"asked for the memory of {device}"
     return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+
+
+def private_bytes(processes: Sequence[int]) -> int | None:
+    """What these processes have in memory and share with nobody; None where nobody tells."""
+    pages = [Path(f"/proc/{process}/smaps_rollup") for process in processes]
+    try:
+        lines = [line.split() for page in pages for line in page.read_text().splitlines()]
+    except OSError:
+        return None
+    return 1024 * sum(int(line[1]) for line in lines if line[0].startswith("Private_"))

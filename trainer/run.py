@@ -74,7 +74,7 @@ def train_run(config: RunConfig, place: Place, engine: Engine, overseer: Oversee
     failpoint("run.begin")
     log.info("reading %s", config.task.title)
     data = config.task.load(place.data)
-    setup = build_setup(config, data, device)
+    setup = build_setup(config, data, device, place.data.sources)
     tricks = in_order(config.tricks)
     for trick in tricks:
         trick.apply(setup)
@@ -169,6 +169,7 @@ def resumed(
             log.info("resumed from the checkpoint at step %d", progress.step)
             return progress, notes
         log.warning("the checkpoint at step %d is damaged; trying the one before", checkpoint.step)
+    setup.start_fresh()
     return Progress(), {}
 
 

@@ -1,6 +1,7 @@
 """Random streams: one generator per purpose, so that switching a trick shifts no other stream."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,17 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose, independent of the process-wide one."""
     return torch.Generator().manual_seed(stream_seed(seed, *purpose))
+
+
+def start_generators_anew() -> None:
+    """Seed every process-wide generator from the system's randomness.
+
+    A forked process has the generators of the one it was forked from: without this, runs that
+    nobody seeded would draw the same numbers and look repeatable.
+    """
+    torch.seed()
+    np.random.seed()
+    random.seed()
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trainer.block import Value
 from trainer.checkpoint import SavedCheckpoint, drop_superseded, save_checkpoint
 from trainer.clock import Clock
 from trainer.config import RunConfig
-from trainer.loop import Progress, Score, evaluate
+from trainer.loop import Progress, evaluate
 from trainer.memory import peak_memory_bytes
 from trainer.place import Place
 from trainer.probe import Look, Probe
@@ -46,6 +47,7 @@ class RunWatch:
         self.place = place
         self.clock: Clock = recorder.clock
         self.clock.seconds |= notes.get("seconds", {})
+        self.waited = self.clock.seconds["data"]
         self.saved_at = self.clock.last
         self.layer_bytes = int(notes.get("layer_bytes", 0))
         self.examples = int(notes.get("examples", 0))
@@ -62,16 +64,18 @@ class RunWatch:
     # -- called by the loop -----------------------------------------------------------------
 
     def after_step(self, progress: Progress, outcome: StepOutcome) -> bool:
-        self.examples += outcome.hits.examples
+        self.examples += outcome.examples
+        waited = self.clock.seconds["data"]
         if progress.step % self.config.recording.metrics_every == 0:
-            self.recorder.add(
-                progress.step,
-                {
-                    "train_loss": outcome.loss,
-                    "train_accuracy": outcome.hits,
-                    "learning_rate": self.setup.optimizer.param_groups[0]["lr"],
-                },
-            )
+            values: dict[str, Value] = {
+                "train_loss": outcome.loss,
+                "learning_rate": self.setup.learning_rate,
+                "data_seconds": waited - self.waited,
+            }
+            if outcome.hits is not None:
+                values["train_accuracy"] = outcome.hits
+            self.recorder.add(progress.step, values)
+        self.waited = waited
         self.recorder.turn(progress.step)
         self.clock.lap("recording")
         if self.probe.wants(progress.step):
@@ -84,12 +88,14 @@ class RunWatch:
 
     def after_epoch(self, progress: Progress) -> bool:
         self.evaluate(progress)
+        main = self.setup.targets.kind.main_metric
         log.info(
-            "epoch %d of %d: val_loss %.4g, val_accuracy %.4f",
+            "epoch %d of %d: val_loss %.4g, %s %.4f",
             progress.epoch,
             self.setup.epochs,
             self.scores["val_loss"],
-            self.scores["val_accuracy"],
+            main,
+            self.scores[main],
         )
         return self.is_to_end(progress)
 
@@ -158,33 +164,26 @@ class RunWatch:
     # -- what it does between steps ---------------------------------------------------------
 
     def evaluate(self, progress: Progress) -> None:
-        """Score the test examples and record the two numbers at this step."""
+        """Score the test examples and record what they come to at this step."""
         self.clock.turn_to("evaluating")
         score = evaluate(self.setup, self.data.test, lambda: self.clock.lap("evaluation"))
-        self.keep(progress, score)
+        numbers = {f"val_{name}": value for name, value in score.metrics.numbers.items()}
+        scores = {"val_loss": score.loss, **numbers}
+        self.keep(progress, scores)
+        self.scores["details"] = dict(score.metrics.details)
         self.recorder.add_scores(
-            progress.step,
-            {
-                SeriesKey("val_loss"): score.loss,
-                SeriesKey("val_accuracy"): score.accuracy,
-            },
+            progress.step, {SeriesKey(name): value for name, value in scores.items()}
         )
         self.clock.lap("evaluation")
 
-    def keep(self, progress: Progress, score: Score) -> None:
+    def keep(self, progress: Progress, scores: dict[str, float]) -> None:
+        """Remember the newest scores, and where the main one was best."""
         self.evaluated_step = progress.step
-        best = self.scores.get("best_val_accuracy", -1.0)
-        self.scores |= {
-            "val_loss": score.loss,
-            "val_accuracy": score.accuracy,
-            "steps": progress.step,
-            "epochs": progress.epoch,
-        }
-        if score.accuracy > best:
-            self.scores |= {
-                "best_val_accuracy": score.accuracy,
-                "best_val_accuracy_step": progress.step,
-            }
+        main = self.setup.targets.kind.main_metric
+        best = self.scores.get(f"best_{main}", -math.inf)
+        self.scores |= {**scores, "steps": progress.step, "epochs": progress.epoch}
+        if scores[main] > best:
+            self.scores |= {f"best_{main}": scores[main], f"best_{main}_step": progress.step}
 
     def look(self, step: int) -> None:
         """Let the probe look, and record what it saw as far as the budget of bytes goes."""
@@ -235,8 +234,8 @@ class RunWatch:
             "stopped_early": self.stopped_early,
             "finished_with": self.config.budget.model_dump() if is_last else None,
         }
-        place = self.place
-        saved = save_checkpoint(place.checkpoints, place.fence, self.setup, progress, notes)
+        config = self.config.model_dump(mode="json")
+        saved = save_checkpoint(self.place, self.setup, progress, config, notes)
         self.point_to(saved)
         self.clock.lap("checkpoint")
         self.saved_at = self.clock.last

@@ -9,6 +9,7 @@ from app import catalogue
 from app.api import shapes
 from app.api.answers import MISSING, JsonResponse
 from app.check import config_errors
+from app.connections import AnEngine
 from app.problems import MOST_ERRORS, Invalid, field_errors
 from trainer.anatomy import model_anatomy
 from trainer.check import facts
@@ -21,7 +22,7 @@ from trainer.tasks import Task
 router = APIRouter(tags=["catalogue"])
 
 Name = Annotated[str, Path(max_length=100)]
-SHAPES = {"task": shapes.Task, "trick": shapes.Trick}
+SHAPES = {"task": shapes.Task, "loss": shapes.Loss, "trick": shapes.Trick}
 
 
 def add_routes(kind: str, plural: str) -> None:
@@ -130,7 +131,7 @@ class Question(BaseModel):
 
 
 @router.post("/check", operation_id="check_config", response_model=shapes.Checked)
-def check_config(question: Question) -> Response:
+def check_config(question: Question, engine: AnEngine) -> Response:
     """What is wrong with a config, and what its run will be like; queues nothing."""
     try:
         config = RunConfig.model_validate(question.config)
@@ -138,7 +139,7 @@ def check_config(question: Question) -> Response:
         return JsonResponse(
             {"problems": field_errors(invalid.errors())[:MOST_ERRORS], "facts": None}
         )
-    if errors := config_errors(config):
+    if errors := config_errors(config, engine):
         return JsonResponse({"problems": errors, "facts": None})
     told = facts(config)
     return JsonResponse(

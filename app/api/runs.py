@@ -12,7 +12,7 @@ from app.api import shapes
 from app.api.answers import MISSING, REFUSED, JsonResponse, one_run
 from app.api.paging import cursor_after, position_of
 from app.check import must_be_possible
-from app.connections import Reading, Reference, RunNumber, TheSettings, Writing
+from app.connections import AnEngine, Reading, Reference, RunNumber, TheSettings, Writing
 from app.events import events_of
 from app.missing import RunMissing
 from app.models import Status
@@ -97,9 +97,9 @@ class Change(BaseModel):
     priority: Priority | None = Field(None, description="Only while it waits.")
 
 
-def possible(new: NewRun) -> NewRun:
+def possible(new: NewRun, engine: AnEngine) -> NewRun:
     """A new run that can be carried out; found out before the database is locked."""
-    must_be_possible(new.chosen())
+    must_be_possible(new.chosen(), engine)
     return new
 
 

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -11,18 +12,26 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from app.executors import fork_server
-from app.executors.training import heed_termination, train_claimed
-from app.queue import Claim
+from app.executors.training import heed_termination
 from app.settings import Settings
 from trainer.lifeline import die_with_parent
+from trainer.streams import start_generators_anew
+
+Work = Callable[[Any, Settings], None]
+"""What a process does with its claim: an importable function."""
+
+STATES = threading.Lock()
+"""Held where multiprocessing looks how a child ended, as it does of all when one is started: of two
+threads that look at once, one reads the end and the other finds nothing, which counts as 255."""
 
 
 class LocalExecutor:
-    """Starts runs as children of one fork server, warmed up once per worker."""
+    """Starts work as children of one fork server, warmed up once per worker."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -34,35 +43,45 @@ class LocalExecutor:
         process.start()
         process.join()
 
-    def start(self, claim: Claim, on_output: Callable[[str], None]) -> "RunProcess":
-        return RunProcess(self.context, claim, self.settings, on_output)
+    def start(
+        self,
+        work: Work,
+        claim: Any,
+        name: str,
+        on_output: Callable[[str], None],
+    ) -> "ChildProcess":
+        """Have a claim worked on in a process of its own."""
+        return ChildProcess(self.context, work, claim, self.settings, name, on_output)
 
 
-class RunProcess:
-    """The process that trains one run; what it prints goes to `on_output`, a piece at a time."""
+class ChildProcess:
+    """The process that works on one claim; what it prints goes to `on_output`, piece by piece."""
 
     def __init__(
         self,
         context: multiprocessing.context.ForkServerContext,
-        claim: Claim,
+        work: Work,
+        claim: Any,
         settings: Settings,
+        name: str,
         on_output: Callable[[str], None],
     ) -> None:
         reader, writer = context.Pipe(duplex=False)
         self.process = context.Process(
-            target=run_in_child, args=(claim, settings, writer), name=f"run-{claim.run_id}"
+            target=run_in_child, args=(work, claim, settings, writer), name=name
         )
-        self.process.start()
+        with STATES:
+            self.process.start()
         writer.close()
         self.listener = threading.Thread(
-            target=listen, args=(reader, on_output), name=f"log-{claim.run_id}", daemon=True
+            target=listen, args=(reader, on_output), name=f"log-{name}", daemon=True
         )
         self.listener.start()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end; whether it has come."""
-        self.process.join(seconds)
-        return self.process.exitcode is not None
+        multiprocessing.connection.wait([self.process.sentinel], seconds)
+        return self.exit_code is not None
 
     def finish_listening(self) -> None:
         """Wait for the last words, which may be underway when the process has ended."""
@@ -98,10 +117,11 @@ class RunProcess:
     @property
     def exit_code(self) -> int | None:
         """As of multiprocessing: minus the signal's number where one killed it."""
-        return self.process.exitcode
+        with STATES:
+            return self.process.exitcode
 
 
-def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
+def run_in_child(work: Work, claim: Any, settings: Settings, output: Connection) -> None:
     """The child's main function."""
     # a group of its own, so that killing it reaches its loader processes too
     os.setsid()
@@ -110,6 +130,7 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
     threading.Thread(target=die_with_worker, name="lifeline", daemon=True).start()
     # the fork server makes itself the way to start processes; each loader would load torch anew
     multiprocessing.set_start_method(None, force=True)
+    start_generators_anew()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     heed_termination()
     os.dup2(output.fileno(), 1)
@@ -119,7 +140,7 @@ def run_in_child(claim: Claim, settings: Settings, output: Connection) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
-    train_claimed(claim, settings)
+    work(claim, settings)
 
 
 def be_first_to_go() -> None:

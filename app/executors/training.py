@@ -17,6 +17,7 @@ from app.events import note_event
 from app.models import Asked, Status
 from app.queue import Claim, ClaimLost
 from app.settings import Settings
+from app.sources import data_folders
 from trainer.build import choose_device
 from trainer.failpoints import failpoint
 from trainer.failures import Cause, failure_of
@@ -66,7 +67,7 @@ def train_claimed(claim: Claim, settings: Settings) -> None:
     place = Place(
         claim.run_id,
         settings.run_folder(claim.run_id),
-        settings.data_folders,
+        data_folders(settings),
         claim.device,
         claim.fence,
         settings.reserve_megabytes * 10**6,

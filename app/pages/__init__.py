@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.pages import (
     access,
     compare,
+    inquiries,
     login,
     new_run,
     queue,
@@ -17,5 +18,17 @@ from app.pages import (
 
 router = APIRouter(include_in_schema=False)
 # new_run before run: /runs/new is no run's name
-for module in (runs, new_run, run_actions, run, timeline, compare, queue, settings, access, login):
+for module in (
+    runs,
+    new_run,
+    inquiries,
+    run_actions,
+    run,
+    timeline,
+    compare,
+    queue,
+    settings,
+    access,
+    login,
+):
     router.include_router(module.router)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from app import finding
 from app.config_view import config_rows
 from app.connections import Reading
+from app.metrics import metric, title
 from app.missing import NotThere
 from app.pages.templates import render
 from app.run_view import runs_by_id
@@ -34,10 +35,7 @@ class Outcome:
     best: float | None
 
 
-OUTCOMES = {
-    "best_val_accuracy": ("Best test accuracy", "share", False),
-    "val_accuracy": ("Last test accuracy", "share", False),
-    "val_loss": ("Last test loss", "number", True),
+MEASURES = {
     "train_seconds": ("Training time", "duration", True),
     "samples_per_second": ("Examples per second", "number", False),
     "peak_memory_bytes": ("Peak memory", "size", True),
@@ -101,21 +99,30 @@ def show(request: Request, connection: Connection, wanted: Compared, template: s
         outcomes=outcomes(found, base) if found else [],
         rows=config_rows([run["config"] for run in found]),
         everything=wanted.everything,
+        cards=compared_cards(found),
         chosen=wanted.chosen,
     )
+
+
+def compared_cards(runs: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The curves that are overlaid: losses and main metrics, test before training."""
+    names = ["val_loss", *dict.fromkeys(run["main_metric"] for run in runs), "train_loss"]
+    if any("train_accuracy" in run["metrics"] for run in runs):
+        names.append("train_accuracy")
+    return [(name, title(name)) for name in names]
 
 
 def outcomes(runs: Sequence[dict[str, Any]], baseline: int) -> list[Outcome]:
     """The measures that any of these runs has."""
     found = []
-    for name, (title, shown_as, lower) in OUTCOMES.items():
+    for name, (named, shown_as, lower) in {**scores(runs), **MEASURES}.items():
         values = tuple(measured(run, name) for run in runs)
         known = [value for value in values if value is not None]
         if not known:
             continue
         found.append(
             Outcome(
-                title,
+                named,
                 shown_as,
                 lower,
                 values,
@@ -124,6 +131,24 @@ def outcomes(runs: Sequence[dict[str, Any]], baseline: int) -> list[Outcome]:
             )
         )
     return found
+
+
+def scores(runs: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str, bool]]:
+    """What these runs are scored by: the best and last of their main metrics, then the rest."""
+    main = list(dict.fromkeys(run["main_metric"] for run in runs))
+    recorded = {name for run in runs for name in run["result"] or {} if name.startswith("val_")}
+    named = {f"best_{name}": (f"Best {lowered(title(name))}", *written(name)) for name in main}
+    for name in [*main, "val_loss", *sorted(recorded - {*main, "val_loss"})]:
+        named[name] = (f"Last {lowered(title(name))}", *written(name))
+    return named
+
+
+def lowered(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def written(name: str) -> tuple[str, bool]:
+    return metric(name).shown_as, metric(name).is_lower_better
 
 
 def measured(run: dict[str, Any], name: str) -> float | None:

@@ -1,12 +1,13 @@
 """NewRunPage: a form generated from the config's classes; checked while it is filled in."""
 
 import shlex
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from starlette.datastructures import FormData
 
 from app import forms, queue
@@ -17,6 +18,7 @@ from app.names import name_problem
 from app.order import HIGHEST, LOWEST
 from app.pages.templates import JINJA, render
 from app.run_view import find_run
+from app.sources import missing_sources
 from trainer.check import facts
 from trainer.config import RunConfig
 from trainer.part import Refused
@@ -62,6 +64,7 @@ async def queue_run(request: Request, engine: AnEngine) -> Response:
 
 
 def queued(request: Request, engine: AnEngine, filled: Filled, about: dict[str, str]) -> Response:
+    filled = with_sources(engine, filled)
     if filled.config is None:
         return show(request, filled, about, status_code=422)
     try:
@@ -82,17 +85,26 @@ def queued(request: Request, engine: AnEngine, filled: Filled, about: dict[str, 
 
 
 @router.post("/runs/new/check")
-async def check(request: Request) -> JSONResponse:
+async def check(request: Request, engine: AnEngine) -> JSONResponse:
     """Errors by field, and the panel beside the form, for what is filled in so far."""
     from anyio import to_thread
 
     filled, about = split(await request.form(max_fields=MOST_FIELDS))
-    return await to_thread.run_sync(lambda: checked(filled, about))
+    return await to_thread.run_sync(lambda: checked(with_sources(engine, filled), about))
 
 
 def checked(filled: Filled, about: dict[str, str]) -> JSONResponse:
     panel = JINJA.get_template("new_run/panel.html").render(**told(filled, about))
     return JSONResponse({"errors": dict(filled.errors), "panel": panel})
+
+
+def with_sources(engine: Engine, filled: Filled) -> Filled:
+    """The same, with an error beside each field that names a run which does not exist."""
+    if filled.config is None:
+        return filled
+    missing = missing_sources(engine, filled.config)
+    errors = {forms.field_name(field, filled.config): message for field, message in missing}
+    return replace(filled, config=None, errors=errors) if errors else filled
 
 
 def split(form: FormData) -> tuple[Filled, dict[str, str]]:

@@ -9,8 +9,12 @@ from sqlalchemy import Connection
 from app import finding
 from app.config_view import config_rows
 from app.connections import Reading, Reference
+from app.inquiries import desk
+from app.metrics import cards
 from app.missing import NotThere
 from app.mosaic import mosaic_png
+from app.pages.inquiries import fragment
+from app.pages.results import standing
 from app.pages.run_header import header_facts
 from app.pages.templates import render
 from app.run_view import find_run, runs_by_id
@@ -25,6 +29,7 @@ router = APIRouter(prefix="/runs/{run}")
 TABS = {
     "curves": "Curves",
     "layers": "Layers",
+    "results": "Results",
     "evidence": "Evidence",
     "timeline": "Timeline",
     "log": "Log",
@@ -46,7 +51,8 @@ def curves(
 ) -> HTMLResponse:
     found = find_run(connection, run)
     chosen = {"smoothing": smoothing, "x": x, "scale": scale}
-    return show(request, connection, found, "curves", chosen=chosen)
+    shown = cards(found["metrics"], found["main_metric"])
+    return show(request, connection, found, "curves", chosen=chosen, cards=shown)
 
 
 @router.get("/header")
@@ -110,9 +116,18 @@ def probe_picture(
     return Response(picture, media_type="image/png", headers={"Cache-Control": "max-age=300"})
 
 
+@router.get("/results")
+def results(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
+    """What the model is right and wrong about, class by class."""
+    found = find_run(connection, run)
+    return show(request, connection, found, "results", standing=standing(found))
+
+
 @router.get("/evidence")
 def evidence(request: Request, run: Reference, connection: Reading) -> HTMLResponse:
-    return show(request, connection, find_run(connection, run), "evidence")
+    found = find_run(connection, run)
+    asked = desk.newest_about(connection, found["id"])
+    return show(request, connection, found, "evidence", about=asked, fragment=fragment)
 
 
 @router.get("/log")

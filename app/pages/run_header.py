@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from app.inquiries import desk
+from app.inquiries.desk import State
 from app.models import Status, runs
 from app.order import queue_status
 from app.pages.failure import failure_block
@@ -36,7 +38,14 @@ def header_facts(
         "failure": failure_block(run),
         "doing": doing(run, clock(connection)),
         "waits_for": waits_for(connection, settings, run),
+        "repeated": repeated(connection, run),
     }
+
+
+def repeated(connection: Connection, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The last answer to whether the run can be repeated; None where nobody got one."""
+    asked = desk.newest_about(connection, run["id"]).get("reproducibility")
+    return None if asked is None or asked.status != State.FINISHED else asked.answer
 
 
 def clock(connection: Connection) -> float:

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from app.access.roles import actor
 from app.assets import asset
 from app.forms import Input
+from app.metrics import metric, title
 from app.pages.markdown import markdown
 from app.settings import ROOT
 
@@ -199,6 +200,8 @@ def environment() -> Environment:
         "written": written,
         "change": change,
         "range": range_of,
+        "metric_title": title,
+        "metric_kind": lambda name: metric(name).shown_as,
     }
     jinja.globals |= {
         "asset": lambda name: asset(name).address,

@@ -1,5 +1,29 @@
 """The inquiries there are. A new one is a file here and a name in the union below."""
 
-from trainer.inquiries.base import Bench, Cancelled, Inquiry, Tell
+from typing import Annotated, get_args
 
-__all__ = ["Bench", "Cancelled", "Inquiry", "Tell"]
+from pydantic import Field
+
+from trainer.inquiries.base import Bench, Cancelled, Inquiry, Tell
+from trainer.inquiries.equivalence import Equivalence
+from trainer.inquiries.loader_sweep import LoaderSweep
+from trainer.inquiries.preflight import Preflight
+from trainer.inquiries.reproducibility import Reproducibility
+
+AnyInquiry = Annotated[
+    Preflight | Equivalence | Reproducibility | LoaderSweep, Field(discriminator="name")
+]
+INQUIRIES: tuple[type[Inquiry], ...] = get_args(get_args(AnyInquiry)[0])
+
+__all__ = [
+    "INQUIRIES",
+    "AnyInquiry",
+    "Bench",
+    "Cancelled",
+    "Equivalence",
+    "Inquiry",
+    "LoaderSweep",
+    "Preflight",
+    "Reproducibility",
+    "Tell",
+]

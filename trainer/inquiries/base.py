@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
+from pydantic import Field
 
+from trainer.config import RunConfig
 from trainer.data_folders import DataFolders
 from trainer.part import Part
 
@@ -35,6 +37,12 @@ class Inquiry(Part):
 
     needs_device_alone: ClassVar[bool] = False
     """Whether it measures time: then it waits until nothing is trained on its device."""
+    config: RunConfig = Field(RunConfig(), description="The training that is asked about.")
+
+    @property
+    def device(self) -> str:
+        """Where it is to be answered."""
+        return self.config.device
 
     def answer(self, bench: Bench) -> Mapping[str, Any]:
         """The answer as JSON. Raises Refused when it cannot be had, naming the way out."""

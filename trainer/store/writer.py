@@ -22,6 +22,10 @@ class SeriesKey(NamedTuple):
     layer: str = ""
 
 
+UNITS = {"data_seconds": "s"}
+"""Of series whose numbers have one."""
+
+
 @dataclass(frozen=True)
 class LayerOutput:
     """What one layer gave for the probe batch at one step, as bytes between low and high."""
@@ -58,7 +62,8 @@ class Writer:
 
     def opened(self, connection: Connection, key: SeriesKey) -> GrowingSeries:
         if key not in self.open:
-            row = {"run_id": self.run_id, "name": key.name, "layer": key.layer}
+            named = {"name": key.name, "layer": key.layer, "unit": UNITS.get(key.name, "")}
+            row = {"run_id": self.run_id, **named}
             result = connection.execute(insert(series).values(**row, **vars(Summary())))
             assert result.inserted_primary_key is not None
             self.open[key] = GrowingSeries(result.inserted_primary_key[0])

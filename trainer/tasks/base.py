@@ -9,6 +9,7 @@ import torch
 from trainer.batch import Batch
 from trainer.data_folders import DataFolders
 from trainer.part import Part
+from trainer.targets import Kind, Targets
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,34 @@ class TaskFacts:
     input_shape: tuple[int, ...]
     """Shape of one input as the model sees it, without the batch: (C, H, W) for images."""
     outputs: int
-    """How many numbers the model gives per example: classes of a classification."""
+    """How many scores the model gives, per example or per pixel: classes, or 1 for yes and no."""
     classes: tuple[str, ...]
+    """Their names; of yes and no first no, then yes. Empty where numbers are asked for."""
     train_examples: int
     test_examples: int
+    kind: Kind = Kind.CLASSES
+    ignored: int | None = None
+    """The class number by which targets mark what nobody knows."""
+
+    @property
+    def targets(self) -> Targets:
+        """The same for losses and metrics."""
+        return Targets(self.kind, self.classes, self.ignored)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """What a model is to give for one example."""
+        return self.kind.output_shape(self.outputs, self.input_shape)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """The target of one example."""
+        return self.kind.target_shape(self.outputs, self.input_shape)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs as stored (uint8, (N, C, H, W)) and integer targets (N,), in host memory."""
+    """Inputs as stored (N, …), images as uint8, and targets (N, …), in host memory."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -37,7 +57,7 @@ class Examples:
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """All examples of one batch at once: what a DataLoader's fetcher asks for."""
         chosen = torch.as_tensor(indices)
-        return Batch(self.inputs[chosen], self.targets[chosen])
+        return Batch(self.inputs[chosen], self.targets[chosen], chosen)
 
     def __getitem__(self, index: int) -> Batch:
         return Batch(self.inputs[index], self.targets[index])
@@ -49,13 +69,25 @@ class TaskData:
 
     train: Examples
     test: Examples
-    mean: float
-    spread: float
+    mean: float | torch.Tensor
+    """Of the stored training inputs: one for all pixels, or one for each column of a table."""
+    spread: float | torch.Tensor
+    target_mean: float = 0.0
+    target_spread: float = 1.0
+    """Of targets that are numbers: models learn them with mean 0 and spread 1."""
 
     def normalise(self, batch: Batch) -> Batch:
-        """Stored uint8 inputs to float32 with mean 0 and spread 1; runs on the batch's device."""
-        inputs = (batch.inputs.float() - self.mean) / self.spread
-        return Batch(inputs, batch.targets, batch.examples, batch.epoch)
+        """Stored inputs to float32 with mean 0 and spread 1; runs on the batch's device."""
+        device = batch.inputs.device
+        inputs = (batch.inputs.float() - on(device, self.mean)) / on(device, self.spread)
+        targets = batch.targets
+        if (self.target_mean, self.target_spread) != (0.0, 1.0):
+            targets = (targets - self.target_mean) / self.target_spread
+        return Batch(inputs, targets, batch.examples, batch.epoch)
+
+
+def on(device: torch.device, number: float | torch.Tensor) -> float | torch.Tensor:
+    return number.to(device, non_blocking=True) if isinstance(number, torch.Tensor) else number
 
 
 class Task(Part):

@@ -6,13 +6,14 @@ import torch
 
 from trainer.data_folders import DataFolders
 from trainer.streams import generator
-from trainer.tasks.base import Examples, Task, TaskData, TaskFacts
+from trainer.tasks.base import Examples, TaskData
+from trainer.tasks.selection import SelectableTask
 
 EXAMPLES = 1797
 TEST_EXAMPLES = 360
 
 
-class Digits(Task):
+class Digits(SelectableTask):
     """Handwritten digits, 8x8 pixels, ten classes; there without a network, trained in seconds."""
 
     title: ClassVar[str] = "Digits"
@@ -21,31 +22,29 @@ class Digits(Task):
         "the copy bundled with scikit-learn"
     )
     same_mirrored: ClassVar[bool] = False
+    input_shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    train_counts: ClassVar[tuple[int, ...]] = (143, 139, 142, 148, 157, 150, 135, 139, 145, 139)
+    test_counts: ClassVar[tuple[int, ...]] = (35, 43, 35, 35, 24, 32, 46, 40, 29, 41)
     name: Literal["digits"] = "digits"
 
-    def facts(self) -> TaskFacts:
-        return TaskFacts(
-            input_shape=(1, 8, 8),
-            outputs=10,
-            classes=tuple("0123456789"),
-            train_examples=EXAMPLES - TEST_EXAMPLES,
-            test_examples=TEST_EXAMPLES,
-        )
-
     def load(self, folders: DataFolders) -> TaskData:
-        # imported here: scikit-learn takes half a second, and only this task needs it
-        from sklearn.datasets import load_digits
+        train, test = read_digits()
+        # of all digits, whichever are chosen: what is learned of some is to fit the others
+        stored = train.inputs.float()
+        mean, spread = float(stored.mean()), float(stored.std())
+        return TaskData(*self.selected(train, test), mean, spread)
 
-        bunch = load_digits()
-        inputs = torch.from_numpy(bunch.images.astype("uint8")).unsqueeze(1)
-        targets = torch.from_numpy(bunch.target.astype("int64"))
-        # one fixed split for everybody: the run's seed must not change what is tested
-        order = torch.randperm(EXAMPLES, generator=generator(0, "digits", "split"))
-        test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
-        stored = inputs[train].float()
-        return TaskData(
-            train=Examples(inputs[train], targets[train]),
-            test=Examples(inputs[test], targets[test]),
-            mean=float(stored.mean()),
-            spread=float(stored.std()),
-        )
+
+def read_digits() -> tuple[Examples, Examples]:
+    """The digits to train on and to test on: inputs (N, 1, 8, 8) from 0 to 16, targets (N,)."""
+    # imported here: scikit-learn takes half a second, and few tasks need it
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    inputs = torch.from_numpy(bunch.images.astype("uint8")).unsqueeze(1)
+    targets = torch.from_numpy(bunch.target.astype("int64"))
+    # one fixed split for everybody: the run's seed must not change what is tested
+    order = torch.randperm(EXAMPLES, generator=generator(0, "digits", "split"))
+    test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
+    return Examples(inputs[train], targets[train]), Examples(inputs[test], targets[test])

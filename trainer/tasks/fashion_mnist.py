@@ -15,8 +15,9 @@ import torch
 
 from trainer.data_folders import DataFolders
 from trainer.part import Refused
-from trainer.tasks.base import Examples, Task, TaskData, TaskFacts
+from trainer.tasks.base import Examples, TaskData
 from trainer.tasks.idx import read_idx
+from trainer.tasks.selection import SelectableTask
 
 log = logging.getLogger(__name__)
 
@@ -43,27 +44,22 @@ CLASSES = (
 )
 
 
-class FashionMnist(Task):
+class FashionMnist(SelectableTask):
     """Pictures of clothes, 28x28 pixels, ten classes: harder than digits, still minutes."""
 
     title: ClassVar[str] = "Fashion-MNIST"
     source: ClassVar[str] = "Zalando Research (Xiao, Rasul, Vollgraf, 2017; MIT)"
+    input_shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
+    class_names: ClassVar[tuple[str, ...]] = CLASSES
+    train_counts: ClassVar[tuple[int, ...]] = (6_000,) * 10
+    test_counts: ClassVar[tuple[int, ...]] = (1_000,) * 10
     name: Literal["fashion_mnist"] = "fashion_mnist"
-
-    def facts(self) -> TaskFacts:
-        return TaskFacts(
-            input_shape=(1, 28, 28),
-            outputs=10,
-            classes=CLASSES,
-            train_examples=60_000,
-            test_examples=10_000,
-        )
 
     def load(self, folders: DataFolders) -> TaskData:
         folder = find_or_fetch(folders)
         train, test = read_part(folder, "train"), read_part(folder, "t10k")
-        # mean and spread of the training pixels, as bytes
-        return TaskData(train=train, test=test, mean=72.9404, spread=90.0212)
+        # mean and spread of all training pixels, as bytes
+        return TaskData(*self.selected(train, test), mean=72.9404, spread=90.0212)
 
 
 def read_part(folder: Path, part: str) -> Examples:

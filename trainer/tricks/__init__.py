@@ -11,11 +11,20 @@ from trainer.tricks.cudnn_benchmark import CudnnBenchmark
 from trainer.tricks.deterministic import Deterministic
 from trainer.tricks.freeze import Freeze
 from trainer.tricks.gradient_accumulation import GradientAccumulation
+from trainer.tricks.layerwise_learning_rate import LayerwiseLearningRate
 from trainer.tricks.random_shift import RandomShift
 from trainer.tricks.seed import Seed
+from trainer.tricks.starting_weights import StartingWeights
 
 AnyTrick = Annotated[
-    Seed | Deterministic | CudnnBenchmark | RandomShift | Freeze | GradientAccumulation,
+    Seed
+    | Deterministic
+    | CudnnBenchmark
+    | RandomShift
+    | StartingWeights
+    | Freeze
+    | GradientAccumulation
+    | LayerwiseLearningRate,
     Field(discriminator="name"),
 ]
 TRICKS: tuple[type[Trick], ...] = get_args(get_args(AnyTrick)[0])
@@ -53,9 +62,11 @@ __all__ = [
     "Exactness",
     "Freeze",
     "GradientAccumulation",
+    "LayerwiseLearningRate",
     "RandomShift",
     "Seed",
     "Stage",
+    "StartingWeights",
     "Trick",
     "clashes",
     "in_order",

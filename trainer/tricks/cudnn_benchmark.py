@@ -1,5 +1,6 @@
 """cudnn_benchmark: cuDNN tries its convolution algorithms and keeps the fastest per shape."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
@@ -21,6 +22,8 @@ CONVOLUTIONS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+TIMED_STEPS = 3
+"""Of each shape: the one that is searched in, and two to compare it with."""
 
 
 class CudnnBenchmark(Trick):
@@ -57,8 +60,9 @@ class CudnnBenchmark(Trick):
                 "cudnn_benchmark has nothing to search: this model has no convolution; "
                 "switch it off or choose a convolutional model"
             )
-        setup.trick_state[self.name] = shapes = ShapesSeen()
+        setup.trick_state[self.name] = shapes = ShapesSeen(setup.device)
         setup.change_batch.append(shapes.see)
+        setup.after_step.append(shapes.after_step)
         setup.switches.append(lambda: searching(self.limit))
 
     def evidence(self, setup: Setup) -> Mapping[str, Any]:
@@ -70,24 +74,63 @@ class CudnnBenchmark(Trick):
             "searched": searched,
             "reason": None if searched else f"cuDNN does not run on {setup.device.type}",
             "shapes": {"x".join(map(str, shape)): n for shape, n in shapes.batches.items()},
+            "search_seconds": shapes.search_seconds() if searched else None,
         }
 
 
 class ShapesSeen:
-    """How many training batches had each input shape."""
+    """How many training batches had each input shape, and what the first of each cost.
 
-    def __init__(self) -> None:
+    The first step of a shape and the two after it are timed to their end on the device; the others
+    never wait for it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.batches: Counter[tuple[int, ...]] = Counter()
+        self.seconds: dict[tuple[int, ...], list[float]] = {}
+        """Of the first steps that began with a batch of a shape; the first has the search in it."""
+        self.timed: tuple[tuple[int, ...], float] | None = None
 
     def see(self, batch: Batch) -> Batch:
-        self.batches[tuple(batch.inputs.shape)] += 1
+        shape = tuple(batch.inputs.shape)
+        self.batches[shape] += 1
+        if self.timed is None and len(self.seconds.setdefault(shape, [])) < TIMED_STEPS:
+            self.timed = shape, self.now()
         return batch
 
+    def after_step(self, setup: Setup, step: int) -> None:
+        if self.timed is not None:
+            shape, began = self.timed
+            self.seconds[shape].append(self.now() - began)
+            self.timed = None
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def search_seconds(self) -> dict[str, float]:
+        """Of each shape what its first step took longer than the quicker of the next two.
+
+        That is the search, and whatever else is done at first, such as loading kernels.
+        """
+        return {
+            "x".join(map(str, shape)): max(0.0, seconds[0] - min(seconds[1:]))
+            for shape, seconds in self.seconds.items()
+            if len(seconds) > 1
+        }
+
     def state_dict(self) -> dict[str, Any]:
-        return {"batches": [[list(shape), n] for shape, n in self.batches.items()]}
+        return {
+            "batches": [[list(shape), n] for shape, n in self.batches.items()],
+            "seconds": [[list(shape), times] for shape, times in self.seconds.items()],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.batches = Counter({tuple(shape): n for shape, n in state["batches"]})
+        # of a run that went on elsewhere since: the search was made anew
+        self.seconds = {tuple(shape): times for shape, times in state.get("seconds", ())}
 
 
 def searching(limit: int) -> Any:

@@ -8,8 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
+from trainer.part import Refused
 from trainer.setup import Setup
+from trainer.targets import Kind
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -45,6 +48,8 @@ class Deterministic(Trick):
     )
 
     def apply(self, setup: Setup) -> None:
+        if setup.device.type == "cuda" and not self.warn_only:
+            must_have_deterministic_forms(setup)
         setup.trick_state[self.name] = warned = Warned()
         setup.switches.append(lambda: deterministic(self.warn_only, warned))
 
@@ -59,6 +64,53 @@ class Deterministic(Trick):
             CUBLAS.lower(): os.environ.get(CUBLAS),
             "operations_without_deterministic_form": sorted(warned.operations),
         }
+
+
+NO_DETERMINISTIC_BACKWARD: Mapping[str, tuple[int, int] | None] = {
+    "MaxPool3d": (2, 13),
+    "AvgPool3d": None,
+    "AdaptiveAvgPool2d": None,
+    "AdaptiveAvgPool3d": None,
+    "AdaptiveMaxPool2d": None,
+    "FractionalMaxPool2d": None,
+    "FractionalMaxPool3d": None,
+    "MaxUnpool1d": None,
+    "MaxUnpool2d": None,
+    "MaxUnpool3d": None,
+    "ReflectionPad1d": None,
+    "ReflectionPad2d": None,
+    "ReflectionPad3d": None,
+    "CTCLoss": None,
+}
+"""Layers whose CUDA backward adds up in any order, and the torch version that mended it, if any.
+
+From the documentation of torch.use_deterministic_algorithms, 2.11 to 2.13.
+"""
+
+
+def must_have_deterministic_forms(setup: Setup) -> None:
+    """Refuses, before the first step, what would stop the run in its middle on CUDA."""
+    named = without_deterministic_form(setup.model, torch.__version__)
+    if setup.targets.kind is Kind.PIXELS:
+        named.append("the loss over pixels (NLLLoss)")
+    if named:
+        raise Refused(
+            f"on CUDA, torch {torch.__version__} has no deterministic form of {', '.join(named)}; "
+            "switch warn_only on, or replace them (a mean over height and width does what global "
+            "average pooling does)"
+        )
+
+
+def without_deterministic_form(model: nn.Module, version: str) -> list[str]:
+    """The layers of a model, with their kind, that have no deterministic backward on CUDA."""
+    major, minor = (int(part) for part in version.split(".")[:2])
+    found = []
+    for path, module in model.named_modules():
+        kind = type(module).__name__
+        since = NO_DETERMINISTIC_BACKWARD.get(kind, (0, 0))
+        if since is None or (major, minor) < since:
+            found.append(f"{path} ({kind})")
+    return found
 
 
 class Warned:

@@ -1,20 +1,17 @@
 """freeze: layers that stay as they are while the others learn."""
 
-import fnmatch
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
 from trainer.part import Refused
 from trainer.setup import Setup
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
+from trainer.tricks.frozen import Frozen, thaws
+from trainer.tricks.naming import NAMES, layers_with_tensors, named, split, with_weights
 
-# every kind that keeps running statistics has this for a parent; PyTorch has no public name for it
-BatchNorm = nn.modules.batchnorm._BatchNorm
 MOST_NAMED = 5
 
 
@@ -23,8 +20,9 @@ class Freeze(Trick):
 
     A frozen weight gets no gradient, no weight decay and no place in the optimizer, and a frozen
     batch norm normalises with the statistics that it has instead of gathering new ones: otherwise
-    it would go on changing, though none of its weights does. When the run ends every frozen
-    tensor is compared with what it was before the first step, to the bit.
+    it would go on changing, though none of its weights does. Layers can thaw after some epochs:
+    they come into the optimizer, which keeps what it knows of the others. Every frozen tensor is
+    compared with what it was before the first step, to the bit, when it thaws or the run ends.
     """
 
     title: ClassVar[str] = "Freeze layers"
@@ -42,12 +40,14 @@ class Freeze(Trick):
         "layers saves next to nothing.",
         "Freezing a weight whose gradient is zero and not None lets momentum and weight decay "
         "move it on; here gradients of frozen weights are None.",
+        "Thawed while the rate is high, layers forget what they had learned: thaw late in the "
+        "schedule, or give deep layers a lower rate.",
     )
     name: Literal["freeze"] = "freeze"
     layers: str = Field(
         "",
         max_length=1000,
-        pattern=r"^[\w.*?\[\]!, -]*$",
+        pattern=NAMES,
         description="Names or patterns with commas between, such as block1, *.norm; what is inside "
         "a layer is frozen with it. Empty: all but the last layer that has weights.",
     )
@@ -57,34 +57,61 @@ class Freeze(Trick):
         "evaluating. Off: it goes on with those of the batch.",
     )
 
+    unfreeze: Literal["never", "at_once", "from_the_top"] = Field(
+        "never",
+        description="Whether frozen layers learn later: at_once all of them, from_the_top one "
+        "outermost module after the other, the one nearest to the result first.",
+    )
+    unfreeze_epoch: int = Field(
+        1, ge=1, le=100_000, description="After how many epochs the first of them begin to learn."
+    )
+    unfreeze_every: int = Field(
+        1, ge=1, le=100_000, description="Epochs from one module to the next, from the top."
+    )
+
     def apply(self, setup: Setup) -> None:
-        frozen = self.frozen(setup.model)
-        norms = [module for module in frozen.values() if isinstance(module, BatchNorm)]
-        for module in frozen.values():
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(False)
-        if self.keep_statistics:
-            for norm in norms:
-                # at every pass: whoever calls model.train() turns all of its layers back
-                norm.register_forward_pre_hook(stay_in_eval)
-        kept = {path: m for path, m in frozen.items() if self.keeps(m)}
-        setup.trick_state[self.name] = Untouched(setup.model, kept, list(frozen))
+        layers = self.frozen(setup.model)
+        if late := self.too_late(setup.epochs):
+            raise Refused(late)
+        schedule = thaws(list(layers), self.unfreeze, self.unfreeze_epoch, self.unfreeze_every)
+        setup.trick_state[self.name] = frozen = Frozen(
+            setup, layers, self.keep_statistics, schedule
+        )
+        frozen.freeze()
+        # not yet: starting weights are still to come
+        setup.initialise.append(frozen.remember)
+        if schedule:
+            setup.on_epoch.append(frozen.thaw_due)
 
     def evidence(self, setup: Setup) -> Mapping[str, Any]:
-        untouched = setup.trick_state[self.name]
-        assert isinstance(untouched, Untouched)
+        frozen = setup.trick_state[self.name]
+        assert isinstance(frozen, Frozen)
         weights = list(setup.model.parameters())
         trained = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
-        moved = untouched.moved()
+        moved = frozen.all_moved()
         return {
-            "layers": len(untouched.paths),
+            "layers": len(frozen.layers),
             "frozen_weights": sum(w.numel() for w in weights if not w.requires_grad),
             "trained_weights": sum(w.numel() for w in weights if w.requires_grad),
             "frozen_in_optimizer": sum(id(w) in trained for w in weights if not w.requires_grad),
-            "compared_tensors": len(untouched.before),
+            "compared_tensors": len(frozen.before),
             "unchanged": not moved,
             "moved": moved[:MOST_NAMED],
+            "thawed": [
+                {"layers": thaw.name, "after_epoch": thaw.after_epoch, "after_step": thaw.step}
+                for thaw in frozen.thaws
+                if thaw.step is not None
+            ],
         }
+
+    def too_late(self, epochs: int) -> str:
+        """Why nothing would ever thaw in a run of so many epochs; "" where something does."""
+        if self.unfreeze == "never" or self.unfreeze_epoch < epochs:
+            return ""
+        return (
+            f"freeze: the run has {epochs} epochs, so nothing learns after {self.unfreeze_epoch}; "
+            "choose an earlier unfreeze_epoch, more epochs, or unfreeze never"
+        )
 
     def unfit(self, model: nn.Module) -> str:
         """Why it has nothing to freeze, or nothing to train, in this model; "" where it has."""
@@ -96,79 +123,13 @@ class Freeze(Trick):
 
     def frozen(self, model: nn.Module) -> dict[str, nn.Module]:
         """The layers to freeze that hold tensors, by path. Refuses a pattern that names none."""
-        own = {path: module for path, module in model.named_modules() if has_tensors(module)}
-        weighted = [path for path, m in own.items() if any(True for _ in m.parameters(False))]
-        patterns = [part.strip() for part in self.layers.split(",") if part.strip()]
-        for pattern in patterns:
-            if not any(is_inside(path, pattern) for path in own):
-                raise Refused(
-                    f"freeze: no layer with weights is named {pattern!r}; there are "
-                    f"{', '.join(own)}"
-                )
-        frozen = {
-            path: module
-            for path, module in own.items()
-            if any(is_inside(path, pattern) for pattern in patterns)
-            or (not patterns and path != weighted[-1])
-        }
+        own = layers_with_tensors(model)
+        weighted = with_weights(own)
+        frozen = named(self.layers, own, self.name)
+        if not split(self.layers):
+            frozen = {path: module for path, module in own.items() if path != weighted[-1]}
         if not frozen:
             raise Refused("freeze: this model has one layer with weights; it has to learn")
         if set(weighted) <= set(frozen):
             raise Refused("freeze leaves nothing to train; name fewer layers")
         return frozen
-
-    def keeps(self, module: nn.Module) -> bool:
-        """Whether all tensors of a frozen layer are to stay; else its weights alone do."""
-        return self.keep_statistics or not isinstance(module, BatchNorm)
-
-
-class Untouched:
-    """What the frozen tensors were before the first step; saved with every checkpoint."""
-
-    def __init__(
-        self, model: nn.Module, with_buffers: Mapping[str, nn.Module], paths: list[str]
-    ) -> None:
-        self.model, self.with_buffers, self.paths = model, frozenset(with_buffers), paths
-        self.before = dict(self.fingerprints())
-
-    def fingerprints(self) -> Iterator[tuple[str, str]]:
-        modules = dict(self.model.named_modules())
-        for path in self.paths:
-            tensors = dict(modules[path].named_parameters(recurse=False))
-            if path in self.with_buffers:
-                tensors |= dict(modules[path].named_buffers(recurse=False))
-            for name, tensor in tensors.items():
-                yield f"{path}.{name}", fingerprint(tensor)
-
-    def moved(self) -> list[str]:
-        """The frozen tensors of which a bit has changed."""
-        return [name for name, now in self.fingerprints() if self.before.get(name) != now]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"before": self.before}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.before = dict(state["before"])
-
-
-def has_tensors(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False)) or any(
-        True for _ in module.buffers(recurse=False)
-    )
-
-
-def is_inside(path: str, pattern: str) -> bool:
-    """Whether a pattern names a layer or one that it lies in."""
-    parts = path.split(".")
-    above = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    return any(fnmatch.fnmatchcase(one, pattern) for one in above)
-
-
-def stay_in_eval(module: nn.Module, inputs: object) -> None:
-    module.training = False
-
-
-def fingerprint(tensor: torch.Tensor) -> str:
-    """The SHA-256 of a tensor's bits, shortened; NaN is equal to itself."""
-    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return hashlib.sha256(content.numpy().tobytes()).hexdigest()[:16]

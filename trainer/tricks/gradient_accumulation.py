@@ -10,7 +10,7 @@ from torch import nn
 
 from trainer.batch import Batch
 from trainer.part import Refused
-from trainer.setup import Hits, Setup, StepOutcome, kept
+from trainer.setup import Setup, StepOutcome
 from trainer.tricks.base import Claim, Exactness, Stage, Trick
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -102,20 +102,21 @@ def accumulate(setup: Setup, window: Sequence[Batch]) -> StepOutcome:
     what the window's loss really averages over, known once all have passed, divides them.
     """
     loss = torch.zeros((), device=setup.device)
-    averaged_over, seen = 0.0, []
+    averaged_over: float | torch.Tensor = 0.0
+    seen = []
     for batch in map(setup.ready, window):
         setup.lap("copy")
         output = setup.forward(setup, batch)
         total = setup.criterion.total(output, batch.targets)
-        seen.append((kept(output), batch.targets))
+        seen.append((setup.kept(output), batch.targets))
         setup.lap("forward")
         total.backward()  # type: ignore[no-untyped-call]
         setup.lap("backward")
         loss = loss + total.detach()
-        averaged_over += setup.criterion.averaged_over(output, batch.targets)
+        averaged_over = averaged_over + setup.criterion.averaged_over(output, batch.targets)
     divisor = setup.criterion.divisor(averaged_over)
     for parameter in setup.model.parameters():
         if parameter.grad is not None:
             parameter.grad.div_(divisor)
     outputs, targets = zip(*seen, strict=True)
-    return StepOutcome(loss / divisor, Hits(outputs, targets, sum(map(len, targets))))
+    return setup.outcome(loss / divisor, outputs, targets)

@@ -10,12 +10,14 @@ from app.api.shapes.catalogue import (
     Claim,
     Facts,
     FieldError,
+    Loss,
     Part,
     Recipe,
     Recipes,
     Task,
     Trick,
 )
+from app.api.shapes.inquiry import Inquiries, Inquiry
 from app.api.shapes.layer import Layer, LayerOutput, Layers, RecordedLayer, RecordedLayers
 from app.api.shapes.queue import Queue, Waiting, Worker, Workers
 from app.api.shapes.run import (
@@ -47,11 +49,14 @@ __all__ = [
     "Facts",
     "FieldError",
     "Freed",
+    "Inquiries",
+    "Inquiry",
     "LargeRun",
     "Layer",
     "LayerOutput",
     "Layers",
     "Log",
+    "Loss",
     "Me",
     "Moment",
     "Number",

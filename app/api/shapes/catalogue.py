@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.api.shapes.layer import Layer
 from app.api.shapes.shape import Document, Shape
+from trainer.targets import Kind
 
 
 class Part(Shape):
@@ -25,6 +26,13 @@ class Task(Part):
     classes: list[str]
     train_examples: int
     test_examples: int
+    kind: Kind = Field(description="What is asked of each example.")
+    ignored: int | None = Field(description="The class number of what nobody knows.")
+
+
+class Loss(Part):
+    torch_name: str = Field(description="What it is called in torch.nn.")
+    suits: list[Kind] = Field(description="The kinds of targets that it is for.")
 
 
 class Claim(Shape):
@@ -73,6 +81,8 @@ class Facts(Shape):
     batches_per_epoch: int
     steps_per_epoch: int
     total_steps: int
+    examples_per_step: int = Field(description="With accumulation those of several batches.")
+    peak_learning_rate: float
     layers: list[Layer]
     recorded_layers: int
     warnings: list[str]

@@ -47,6 +47,7 @@ class Run(Shape):
     result: Document | None
     evidence: Document | None = Field(description="What each trick actually did.")
     tricks: list[str]
+    main_metric: str = Field(description="The metric by which it is called better or worse.")
     metrics: Mapping[str, Metric]
     version: int = Field(description="Grows with every change.")
 
