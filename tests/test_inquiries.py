@@ -13,9 +13,10 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from lab import Lab, tiny_config
-from server import API, client_of, refusal, wait_for
+from server import API, client_of, refusal, told, wait_for
 from sqlalchemy import insert, update
 
+from app.api import shapes
 from app.executors.local import LocalExecutor
 from app.inquiries import desk
 from app.inquiries.answering import answer_claimed
@@ -26,8 +27,16 @@ from app.models import workers
 from app.pages.inquiries import fragment
 from trainer.batch import Batch
 from trainer.failures import Cause, Failure
-from trainer.inquiries import INQUIRIES, Bench, Equivalence, Inquiry, Preflight
+from trainer.inquiries import (
+    INQUIRIES,
+    Bench,
+    Equivalence,
+    Inquiry,
+    Preflight,
+    Reproducibility,
+)
 from trainer.part import Refused, name_of
+from trainer.proofs.reproducibility import reproduce
 from trainer.setup import Setup, StepOutcome, plain_backward
 from trainer.store.database import reading, writing
 from trainer.tricks import GradientAccumulation, Seed
@@ -93,11 +102,7 @@ def test_an_answer_is_given_in_this_process_as_in_another(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", INQUIRIES, ids=name_of)
-def test_every_kind_of_answer_has_its_place_on_a_page(
-    lab: Lab, kind: type[Inquiry], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # this process has computed already, and must not fork
-    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+def test_every_kind_of_answer_has_its_place_on_a_page(lab: Lab, kind: type[Inquiry]) -> None:
     quick = {"steps": 1, "workers": (0,), "seconds": 0.01, "trick": "seed"}
     fields = {name: value for name, value in quick.items() if name in kind.model_fields}
     config = tiny_config(loader={"batch_size": 400})
@@ -109,6 +114,39 @@ def test_every_kind_of_answer_has_its_place_on_a_page(
     shown = types.SimpleNamespace(**{**row._mapping, "kind": name_of(kind)})
     page = fragment(shown)  # type: ignore[arg-type]
     assert 'role="status"' in page or "Errors are relative" in page
+
+
+def page_of(inquiry: Inquiry, answer: Mapping[str, Any]) -> str:
+    """A finished inquiry as its page shows it."""
+    kind = name_of(type(inquiry))
+    row = {"kind": kind, "status": State.FINISHED, "beside_run": None, "ended_at": time.time()}
+    return fragment(types.SimpleNamespace(**row, answer=dict(answer)))  # type: ignore[arg-type]
+
+
+def test_the_page_of_a_proof_tells_what_batch_norm_does(lab: Lab) -> None:
+    tricks = [{"name": "gradient_accumulation", "steps": 2}, {"name": "freeze", "layers": "block1"}]
+    inquiry = Equivalence(config=tiny_config(loader={"batch_size": 64}, tricks=tricks))
+    page = page_of(inquiry, inquiry.answer(bench_here(lab)))
+    assert "holds but for BatchNorm2d" in page
+    assert "<td>128</td>" in page
+    assert "1-(1-m)^(1/k)" in page
+    assert "not judged" in page
+    impossible = Equivalence(config=tiny_config(model={"name": "mlp"}), trick="cudnn_benchmark")
+    page = page_of(impossible, impossible.answer(bench_here(lab)))
+    assert "not possible" in page
+    assert "no convolution" in page
+
+
+def test_the_page_of_two_trainings_tells_how_far_they_are_apart(lab: Lab) -> None:
+    config = tiny_config(model={"dropout": 0.5})
+    fork = multiprocessing.get_context("fork")
+    folders = lab.settings.data_folders
+    answer = reproduce(config, folders, "cpu", 2, context=fork).told()
+    page = page_of(Reproducibility(config=config, steps=2), answer)
+    assert "Not repeatable" in page
+    assert "the output of layer dropout (Dropout) differs at step 1" in page
+    assert "values differ there" in page
+    assert "Switch on the seed trick" in page
 
 
 def bench_here(lab: Lab) -> Bench:
@@ -360,6 +398,17 @@ def test_a_question_that_makes_no_sense_is_refused_with_its_field(
 
 def test_a_question_that_nobody_asked_is_not_there(client: TestClient) -> None:
     assert "there is no inquiry 7" in refusal(client.get(f"{API}/inquiries/7"), 404)
+
+
+def test_where_there_is_no_answer_there_is_advice(client: TestClient, lab: Lab) -> None:
+    errand = held(lab)
+    address = f"{API}/inquiries/{errand.inquiry_id}"
+    assert told(client.get(address), shapes.Inquiry)["advice"] == ""
+    with writing(lab.engine) as connection:
+        desk.fail(connection, errand, Failure(Cause.HUNG, "there was no answer"))
+    answer = told(client.get(address), shapes.Inquiry)
+    assert "TRICKLAB_INQUIRY_SECONDS" in answer["advice"]
+    assert "TRICKLAB_INQUIRY_SECONDS" in fragment(found(lab))
 
 
 def test_too_many_questions_are_told_to_wait(

@@ -12,6 +12,7 @@ from trainer.proofs.equivalence import prove
 from trainer.proofs.step import Ground
 from trainer.recipes import RECIPES
 from trainer.tasks import Digits
+from trainer.threads import threads
 from trainer.tricks import TRICKS, Trick, name_of
 
 
@@ -35,10 +36,11 @@ class Equivalence(Inquiry):
     def answer(self, bench: Bench) -> Mapping[str, Any]:
         tricks = self.tricks()
         proofs: list[Mapping[str, Any]] = []
-        for number, trick in enumerate(tricks):
-            name = name_of(type(trick))
-            bench.tell(number / len(tricks), f"a step with {name}", {"proofs": list(proofs)})
-            proofs.append(self.proved(trick, bench))
+        with threads(self.config.threads):
+            for number, trick in enumerate(tricks):
+                name = name_of(type(trick))
+                bench.tell(number / len(tricks), f"a step with {name}", {"proofs": list(proofs)})
+                proofs.append(self.proved(trick, bench))
         return {"device": str(bench.device), "proofs": proofs}
 
     def proved(self, trick: Trick, bench: Bench) -> Mapping[str, Any]:
