@@ -81,10 +81,11 @@ def test_recipes_named_in_the_readme_exist() -> None:
     assert "digits-mlp" in RECIPES
 
 
-def test_the_example_config_is_a_possible_one() -> None:
-    (example,) = blocks((ROOT / "docs/configs.md").read_text(), "toml")
-    config = RunConfig.model_validate(tomllib.loads(example))
-    assert check(config) == ()
+def test_the_example_configs_are_possible_ones() -> None:
+    examples = blocks((ROOT / "docs/configs.md").read_text(), "toml")
+    assert examples
+    for example in examples:
+        assert check(RunConfig.model_validate(tomllib.loads(example))) == (), example
 
 
 def test_the_design_names_real_slots_of_the_setup() -> None:
