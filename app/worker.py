@@ -43,6 +43,7 @@ class Worker:
         # told, not asked of the system: the server may have died while this process was starting
         self.parent = parent
         self.stopping = threading.Event()
+        self.turn = threading.Lock()
         self.looked_around = 0.0
         self.trouble = ""
 
@@ -92,8 +93,10 @@ class Worker:
             self.settings,
             self.executor,
             presence.worker_id,
-            lambda: self.is_to_end(presence),
+            # not that its server is gone: the next one has questions while the last run trains
+            lambda: self.stopping.is_set() or presence.is_disowned,
             alone=alone,
+            turn=self.turn,
         )
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:

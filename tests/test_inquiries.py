@@ -1,5 +1,6 @@
 """Inquiries: asked, claimed, answered by a process, cancelled, lost; never two at once."""
 
+import errno
 import math
 import multiprocessing
 import threading
@@ -7,6 +8,7 @@ import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -88,7 +90,7 @@ def test_an_inquiry_is_described_and_its_answer_is_json_with_whatever_numbers(
         desk.conclude(connection, errand, {"value": math.nan, "deep": [{"far": math.inf}]})
     row = found(lab)
     assert row.status == State.FINISHED
-    assert row.answer == {"value": "NaN", "deep": [{"far": "Infinity"}]}
+    assert row.answer == {"value": "NaN", "deep": [{"far": "Infinity"}], "beside_run": None}
     assert (row.share, row.doing) == (1, "")
 
 
@@ -183,16 +185,57 @@ def test_what_needs_the_device_alone_is_not_for_the_lane_beside(
     assert errand.inquiry_id == number
 
 
+def test_the_two_lanes_of_a_worker_take_turns(lab: Lab) -> None:
+    turn, executor = Lock(), LocalExecutor(lab.settings)
+    lane, other = (
+        Lane(lab.engine, lab.settings, executor, lab.worker_id, bool, alone=alone, turn=turn)
+        for alone in (False, True)
+    )
+    ask(lab)
+    with turn:
+        # told to wait, and not that nothing is there
+        assert lane.answer_next()
+        assert not other.answer_next()
+        assert found(lab).status == State.QUEUED
+    assert lane.answer_next()
+    assert found(lab).status == State.FINISHED
+    assert not turn.locked()
+
+
+def test_a_lane_outlives_a_process_that_cannot_be_started(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(*given: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    executor = LocalExecutor(lab.settings)
+    lane = Lane(lab.engine, lab.settings, executor, lab.worker_id, bool, alone=False)
+    monkeypatch.setattr(executor, "start", too_many)
+    ask(lab)
+    assert lane.answer_next()
+    row = found(lab)
+    assert (row.status, row.cause) == (State.FAILED, "exception")
+    assert "Resource temporarily unavailable" in row.reason
+    assert not lane.answer_next()
+
+
 def test_a_worker_on_another_device_leaves_it(lab: Lab) -> None:
     config = tiny_config().model_copy(update={"device": "cuda:1"})
     ask(lab, Preflight(config=config))
     assert claim(lab) is None
 
 
-def test_the_run_that_trains_meanwhile_is_told(lab: Lab) -> None:
+def test_the_run_that_trains_meanwhile_is_told_also_when_it_began_later(lab: Lab) -> None:
+    before = held(lab)
+    assert found(lab).beside_run is None
     run = lab.add()
     lab.claim(run)
-    assert held(lab).beside_run == run
+    held(lab)
+    assert found(lab, 2).beside_run == run
+    with writing(lab.engine) as connection:
+        desk.conclude(connection, before, {"value": 1})
+    assert found(lab).beside_run == run
+    assert found(lab).answer == {"value": 1, "beside_run": run}
 
 
 def test_cancelled_while_it_waits_it_is_over_at_once(lab: Lab) -> None:
@@ -233,9 +276,26 @@ def test_one_that_is_lost_again_fails_instead_of_ending_worker_after_worker(lab:
     assert found(lab).cause == "lost"
 
 
+def test_one_whose_worker_is_only_stopped_may_be_given_back_as_often_as_that(lab: Lab) -> None:
+    ask(lab)
+    for _ in range(desk.MOST_CLAIMS + 1):
+        errand = claim(lab)
+        assert errand is not None
+        with writing(lab.engine) as connection:
+            desk.give_back(connection, errand.inquiry_id, errand.fence, "stopped", is_lost=False)
+        assert found(lab).status == State.QUEUED
+
+
+def test_a_worker_of_another_device_does_not_even_ask_for_the_lock(lab: Lab) -> None:
+    ask(lab, Preflight(config=tiny_config().model_copy(update={"device": "cuda:1"})))
+    assert not found_any(lab)
+    ask(lab)
+    assert found_any(lab)
+
+
 def found_any(lab: Lab) -> bool:
     with reading(lab.engine) as connection:
-        return desk.is_waiting(connection, alone=False)
+        return desk.is_waiting(connection, lab.worker_id, alone=False)
 
 
 def test_what_a_lost_worker_held_is_given_back(lab: Lab) -> None:

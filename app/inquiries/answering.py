@@ -78,8 +78,7 @@ def answered(engine: Engine, errand: Errand, settings: Settings) -> Mapping[str,
     inquiry: Inquiry = TypeAdapter(AnyInquiry).validate_python(errand.request)
     bench = Bench(choose_device(errand.device), data_folders(settings), Teller(engine, errand))
     failpoint("inquiry.answer")
-    answer = inquiry.answer(bench)
-    return {**answer, "beside_run": errand.beside_run}
+    return inquiry.answer(bench)
 
 
 def conclude(engine: Engine, errand: Errand, answer: Mapping[str, Any]) -> None:

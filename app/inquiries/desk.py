@@ -47,10 +47,10 @@ class Errand:
     """An inquiry that a worker took. The fence is its right to write."""
 
     inquiry_id: int
+    worker_id: int
     fence: int
     request: Mapping[str, Any]
     device: str
-    beside_run: int | None
 
 
 class ErrandLost(Exception):
@@ -85,13 +85,10 @@ def add(connection: Connection, inquiry: Inquiry, run_id: int | None = None) -> 
 def cancel(connection: Connection, inquiry_id: int) -> None:
     """End an inquiry; one that is being answered ends within seconds. Refused when it is over."""
     own = inquiries.c.id == inquiry_id
-    withdrawn = {"status": State.CANCELLED, "ended_at": database_now(), "reason": "cancelled"}
-    if connection.execute(update(inquiries).where(own, waits()).values(**withdrawn)).rowcount:
+    if connection.execute(update(inquiries).where(own, waits()).values(**cancelled())).rowcount:
         return
-    running = inquiries.c.status == State.RUNNING
-    if not connection.execute(
-        update(inquiries).where(own, running).values(asked="cancel")
-    ).rowcount:
+    asked = update(inquiries).where(own, is_answered()).values(asked="cancel")
+    if not connection.execute(asked).rowcount:
         found = find(connection, inquiry_id)
         raise Refused(f"inquiry {inquiry_id} is {found.status}; there is nothing to cancel")
 
@@ -125,42 +122,53 @@ def waits() -> ColumnElement[bool]:
 # -- what a worker does ---------------------------------------------------------------------
 
 
-def is_waiting(connection: Connection, *, alone: bool) -> bool:
-    """Whether anything waits; looked at before the database is locked for a claim."""
-    query = select(inquiries.c.id).where(waits(), inquiries.c.alone == int(alone)).limit(1)
-    return connection.execute(query).first() is not None
+def is_waiting(connection: Connection, worker_id: int, *, alone: bool) -> bool:
+    """Whether a worker would get one; looked at before the database is locked for a claim."""
+    return connection.execute(following(connection, worker_id, alone)).first() is not None
+
+
+def following(connection: Connection, worker_id: int, alone: bool) -> Select[Any]:
+    """The oldest inquiry that waits for one like this worker."""
+    device = device_of(connection, worker_id)
+    wanted = for_device(worker_id, device, inquiries.c.wanted_device)
+    mine = select(inquiries.c.id).where(waits(), wanted, inquiries.c.alone == int(alone))
+    return mine.order_by(inquiries.c.id).limit(1)
+
+
+def device_of(connection: Connection, worker_id: int) -> str:
+    query = select(workers.c.device).filter_by(id=worker_id)
+    device: str = connection.execute(query).scalar_one()
+    return device
 
 
 def claim(connection: Connection, worker_id: int, *, alone: bool) -> Errand | None:
     """Take the oldest inquiry that this worker may answer, or None. Atomic."""
-    device = connection.execute(select(workers.c.device).filter_by(id=worker_id)).scalar_one()
-    wanted = for_device(worker_id, device, inquiries.c.wanted_device)
-    following: Select[Any] = (
-        select(inquiries.c.id)
-        .where(waits(), wanted, inquiries.c.alone == int(alone))
-        .order_by(inquiries.c.id)
-        .limit(1)
-    )
-    trained = select(runs.c.id).where(
-        runs.c.status == Status.RUNNING, runs.c.worker_id == worker_id
-    )
+    device = device_of(connection, worker_id)
+    oldest = for_one_worker(connection, following(connection, worker_id, alone))
     row = connection.execute(
         update(inquiries)
-        .where(inquiries.c.id == for_one_worker(connection, following), waits())
+        .where(inquiries.c.id == oldest, waits())
         .values(
             status=State.RUNNING,
             worker_id=worker_id,
             device=device,
             fence=inquiries.c.fence + 1,
-            beside_run=trained.limit(1).scalar_subquery(),
+            beside_run=trained_by(worker_id).scalar_subquery(),
             started_at=database_now(),
             doing="starting",
             share=0.0,
+            answer=None,
             asked="",
         )
-        .returning(inquiries.c.id, inquiries.c.fence, inquiries.c.request, inquiries.c.beside_run)
+        .returning(inquiries.c.id, inquiries.c.fence, inquiries.c.request)
     ).one_or_none()
-    return None if row is None else Errand(row.id, row.fence, row.request, device, row.beside_run)
+    return None if row is None else Errand(row.id, worker_id, row.fence, row.request, device)
+
+
+def trained_by(worker_id: int) -> Select[Any]:
+    """The run that a worker has trained at this moment."""
+    running = runs.c.status == Status.RUNNING
+    return select(runs.c.id).where(running, runs.c.worker_id == worker_id).limit(1)
 
 
 def report(
@@ -194,8 +202,13 @@ def is_wanted(asked: str | None, held: Errand) -> bool:
 
 
 def conclude(connection: Connection, held: Errand, answer: Mapping[str, Any]) -> None:
-    """Give the answer. Raises ErrandLost."""
-    end(connection, held, State.FINISHED, answer=dict(answer), share=1.0, doing="")
+    """Give the answer, and say in it which run was trained beside. Raises ErrandLost."""
+    began_beside = select(inquiries.c.beside_run).where(still_held(held))
+    beside = connection.execute(began_beside).scalar_one_or_none()
+    # it may have begun while the answer was sought
+    beside = beside or connection.execute(trained_by(held.worker_id)).scalar_one_or_none()
+    told = {**answer, "beside_run": beside}
+    end(connection, held, State.FINISHED, answer=told, beside_run=beside, share=1.0, doing="")
 
 
 def fail(connection: Connection, held: Errand, failure: Failure) -> None:
@@ -208,24 +221,31 @@ def withdraw(connection: Connection, held: Errand) -> None:
     end(connection, held, State.CANCELLED, reason="cancelled")
 
 
-def give_back(connection: Connection, inquiry_id: int, fence: int, why: str) -> None:
-    """Let another worker answer, unless somebody wants it ended; one that was lost again and again
-    fails."""
-    own = (inquiries.c.id == inquiry_id) & (inquiries.c.fence == fence)
-    running = inquiries.c.status == State.RUNNING
-    withdrawn = {"status": State.CANCELLED, "ended_at": database_now(), "reason": "cancelled"}
+def give_back(
+    connection: Connection, inquiry_id: int, fence: int, why: str, *, is_lost: bool = True
+) -> None:
+    """Let another worker answer, if somebody wants it still; one lost again and again fails."""
+    own = (inquiries.c.id == inquiry_id) & (inquiries.c.fence == fence) & is_answered()
     to_end = inquiries.c.asked == "cancel"
-    if connection.execute(update(inquiries).where(own, running, to_end).values(withdrawn)).rowcount:
+    if connection.execute(update(inquiries).where(own, to_end).values(**cancelled())).rowcount:
         return
     values: dict[str, Any] = {"status": State.QUEUED, "worker_id": None, "doing": "", "share": 0.0}
-    if fence >= MOST_CLAIMS:
+    if is_lost and fence >= MOST_CLAIMS:
         values = {
             "status": State.FAILED,
             "cause": "lost",
             "reason": why,
             "ended_at": database_now(),
         }
-    connection.execute(update(inquiries).where(own, running).values(**values))
+    connection.execute(update(inquiries).where(own).values(**values))
+
+
+def cancelled() -> dict[str, Any]:
+    return {"status": State.CANCELLED, "ended_at": database_now(), "reason": "cancelled"}
+
+
+def is_answered() -> ColumnElement[bool]:
+    return inquiries.c.status == State.RUNNING
 
 
 def end(connection: Connection, held: Errand, state: State, **values: Any) -> None:
@@ -239,35 +259,23 @@ def end(connection: Connection, held: Errand, state: State, **values: Any) -> No
 
 
 def still_held(held: Errand) -> ColumnElement[bool]:
-    return (
-        (inquiries.c.id == held.inquiry_id)
-        & (inquiries.c.fence == held.fence)
-        & (inquiries.c.status == State.RUNNING)
-    )
+    return (inquiries.c.id == held.inquiry_id) & (inquiries.c.fence == held.fence) & is_answered()
 
 
 def give_back_orphans(connection: Connection) -> None:
     """Give back what workers held that have ended."""
-    rows = connection.execute(
-        select(inquiries.c.id, inquiries.c.fence, inquiries.c.worker_id)
-        .select_from(inquiries.outerjoin(workers, workers.c.id == inquiries.c.worker_id))
-        .where(
-            inquiries.c.status == State.RUNNING,
-            or_(workers.c.id.is_(None), workers.c.ended_at.is_not(None)),
-        )
-    ).all()
-    for row in rows:
+    for row in connection.execute(orphans()).all():
         give_back(connection, row.id, row.fence, f"worker {row.worker_id} was lost; ask again")
 
 
 def has_orphans(connection: Connection) -> bool:
-    query = (
-        select(inquiries.c.id)
+    return connection.execute(orphans().limit(1)).first() is not None
+
+
+def orphans() -> Select[Any]:
+    """Inquiries that are being answered although the worker that held them has ended."""
+    return (
+        select(inquiries.c.id, inquiries.c.fence, inquiries.c.worker_id)
         .select_from(inquiries.outerjoin(workers, workers.c.id == inquiries.c.worker_id))
-        .where(
-            inquiries.c.status == State.RUNNING,
-            or_(workers.c.id.is_(None), workers.c.ended_at.is_not(None)),
-        )
-        .limit(1)
+        .where(is_answered(), or_(workers.c.id.is_(None), workers.c.ended_at.is_not(None)))
     )
-    return connection.execute(query).first() is not None

@@ -16,7 +16,7 @@ from app.inquiries.answering import answer_claimed
 from app.inquiries.desk import Errand, ErrandLost
 from app.runlog import last_line
 from app.settings import Settings
-from trainer.failures import Cause, Failure
+from trainer.failures import Cause, Failure, failure_of
 from trainer.store.database import reading, writing
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,12 @@ class Lane:
         is_stopping: Callable[[], bool],
         *,
         alone: bool,
+        turn: "threading.Lock | None" = None,
     ) -> None:
         self.engine, self.settings, self.executor = engine, settings, executor
         self.worker_id, self.is_stopping, self.alone = worker_id, is_stopping, alone
+        self.turn = turn or threading.Lock()
+        """Only one of a worker's lanes at a time: what measures is alone with its device."""
         self.peak_bytes = 0
         """The most that the process of the inquiry in hand was seen to take."""
         self.over = threading.Event()
@@ -62,8 +65,12 @@ class Lane:
 
     def keep_answering(self) -> None:
         while not self.over.wait(POLL_SECONDS):
-            while not self.is_ending() and self.answer_next():
-                pass
+            try:
+                while not self.is_ending() and self.answer_next():
+                    pass
+            except Exception:
+                # whatever it was: nobody else answers, and others wait
+                log.exception("a lane of inquiries goes on after an error of its own")
 
     def is_ending(self) -> bool:
         return self.over.is_set() or self.is_stopping()
@@ -71,38 +78,66 @@ class Lane:
     # -- one inquiry ------------------------------------------------------------------------
 
     def answer_next(self) -> bool:
-        """Have the next inquiry answered; whether there was one."""
-        errand = self.claim()
-        if errand is None:
+        """Have the next inquiry answered; whether there is one. It may have to wait for its turn:
+        nothing else is to begin meanwhile."""
+        if not self.is_waiting():
             return False
+        if self.turn.acquire(timeout=POLL_SECONDS):
+            try:
+                errand = self.claim()
+                if errand is None:
+                    return False
+                self.answer(errand)
+            finally:
+                self.turn.release()
+        return True
+
+    def answer(self, errand: Errand) -> None:
+        """Have an inquiry answered, and see to it that it ends by name, whatever happens."""
         log.info("inquiry %d starts", errand.inquiry_id)
+        try:
+            exit_code, failure, words = self.watched(errand)
+        except Exception as error:
+            # for one, no process could be started
+            log.exception("inquiry %d was not answered", errand.inquiry_id)
+            exit_code, failure, words = None, failure_of(error, {}), ""
+        self.settle(errand, exit_code, failure, last_line(words))
+        log.info("inquiry %d ended", errand.inquiry_id)
+
+    def watched(self, errand: Errand) -> tuple[int | None, Failure | None, str]:
+        """How the process of an inquiry ended, what was wrong, and what it printed."""
         said: list[str] = []
         name = f"inquiry-{errand.inquiry_id}"
         kills_before = endings.memory_kills()
         process = self.executor.start(answer_claimed, errand, name, said.append)
-        failure = self.watch(errand, process)
-        process.kill()
-        process.wait(ENDING_SECONDS)
-        process.finish_listening()
+        try:
+            failure = self.watch(errand, process)
+        finally:
+            process.kill()
+            process.wait(ENDING_SECONDS)
+            process.finish_listening()
         words = "".join(said).strip()
         if words:
             # where an error came from: the row holds one sentence
             log.info("inquiry %d said:\n%s", errand.inquiry_id, words[-MOST_WORDS:])
         if failure is None and endings.memory_kills() != kills_before:
             failure = self.starvation(process.exit_code)
-        self.settle(errand, process.exit_code, failure, last_line(words))
-        log.info("inquiry %d ended", errand.inquiry_id)
-        return True
+        return process.exit_code, failure, words
+
+    def is_waiting(self) -> bool:
+        try:
+            with reading(self.engine) as connection:
+                return desk.is_waiting(connection, self.worker_id, alone=self.alone)
+        except SQLAlchemyError as error:
+            log.warning("no look at the inquiries: %s", error)
+            return False
 
     def claim(self) -> Errand | None:
         try:
-            with reading(self.engine) as connection:
-                if not desk.is_waiting(connection, alone=self.alone):
-                    return None
             with writing(self.engine) as connection:
                 return desk.claim(connection, self.worker_id, alone=self.alone)
         except SQLAlchemyError as error:
-            log.warning("no look at the inquiries: %s", error)
+            log.warning("no inquiry was claimed: %s", error)
             return None
 
     def watch(self, errand: Errand, process: ChildProcess) -> Failure | None:
@@ -154,7 +189,8 @@ class Lane:
                         desk.fail(connection, errand, failure)
                     elif endings.was_killed_from_outside(exit_code) or self.is_ending():
                         why = f"its process {endings.death(exit_code)}; ask again"
-                        desk.give_back(connection, errand.inquiry_id, errand.fence, why)
+                        number, is_lost = errand.inquiry_id, not self.is_ending()
+                        desk.give_back(connection, number, errand.fence, why, is_lost=is_lost)
                     else:
                         desk.fail(connection, errand, endings.crash(exit_code, last_words))
                 return
