@@ -14,8 +14,8 @@ from fastapi.sse import ServerSentEvent
 from sqlalchemy import Engine, Row, false, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.derived import progress, seconds_left
 from app.models import Status, run_events, runs
-from app.run_view import progress, seconds_left
 from trainer.store.database import finite, reading
 
 log = logging.getLogger(__name__)

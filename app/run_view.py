@@ -1,7 +1,6 @@
 """RunView: runs as pages, the API and the command line show them, read with two queries."""
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,9 @@ from sqlalchemy import Connection, Row, Select, Text, and_, func, or_, select, t
 from sqlalchemy.sql.elements import ColumnElement
 
 from app import finding
-from app.metrics import kind_of
+from app.derived import DERIVED
 from app.missing import RunMissing
 from app.models import Status, runs
-from trainer.config import RunConfig
-from trainer.failures import Cause
 from trainer.store.database import Finite, Number, Seconds
 from trainer.store.tables import series
 
@@ -76,8 +73,8 @@ class RunQuery:
             wanted.append(runs.c.status == self.status)
         return wanted + [mentions(word) for word in self.text.split()]
 
-    def numbers(self) -> Select[Any]:
-        """The numbers of the runs in their order.
+    def places(self) -> Select[Any]:
+        """The numbers of the runs in their order, and by which value each stands there.
 
         Sorting ten thousand rows with all they hold would take most of an answer.
         """
@@ -92,11 +89,11 @@ class RunQuery:
         # runs without the metric come last, whichever way the others are sorted
         last = [column.is_(None)] if column.nullable else []
         order = (*last, column.desc() if self.descending else column.asc(), runs.c.id)
-        query = query.where(*self.conditions()).order_by(*order)
+        query = query.add_columns(column).where(*self.conditions()).order_by(*order)
         return query.limit(self.limit).offset(self.offset)
 
     def follows(self, column: ColumnElement[Any], position: Position) -> ColumnElement[bool]:
-        """What comes after a position in the order of `rows`."""
+        """What comes after a position in the order of `places`."""
         later = runs.c.id > position.run_id
         if position.value is None:
             return and_(column.is_(None), later)
@@ -104,13 +101,11 @@ class RunQuery:
         beyond = column < value if self.descending else column > value
         return or_(beyond, and_(column == value, later), column.is_(None))
 
-    def position(self, run: Mapping[str, Any]) -> Position:
-        """Where a run, as `view` gives it, stands in the order."""
-        column = SORTS[self.sort]
-        if column is not None:
-            return Position(run[column.name], run["id"])
-        value = run["metrics"].get(self.sort, {}).get("last", math.nan)
-        return Position(None if math.isnan(value) else value, run["id"])
+    @staticmethod
+    def position(place: Row[int, Any]) -> Position:
+        """Where a run stands in the order, by its row of `places`."""
+        run_id, value = place
+        return Position(None if value != value else value, run_id)
 
 
 def mentions(word: str) -> ColumnElement[bool]:
@@ -124,7 +119,7 @@ def mentions(word: str) -> ColumnElement[bool]:
 
 def list_runs(connection: Connection, query: RunQuery) -> list[dict[str, Any]]:
     """The runs of a query, each as `view` gives it."""
-    ids = connection.execute(query.numbers()).scalars().all()
+    ids = connection.execute(query.places()).scalars().all()
     found = views(connection, ids)
     # elsewhere than in SQLite one may have been deleted since
     return [found[run_id] for run_id in ids if run_id in found]
@@ -157,26 +152,28 @@ def views(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any
     return {row.id: view(row, metrics.get(row.id, {})) for row in rows}
 
 
-def metrics_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """What is shown of every metric of these runs: run -> name -> its summary."""
+def metrics_of(
+    connection: Connection,
+    ids: Sequence[int],
+    names: Sequence[str] = (),
+    keys: Sequence[str] = METRIC,
+) -> dict[int, dict[str, Any]]:
+    """What is shown of the metrics of these runs: run -> name -> its summary; all without names."""
     # as numbers and None: for one kind of column a call for each value would take half of an answer
-    columns = [type_coerce(series.c[key], Seconds if key in VALUES else Number) for key in METRIC]
-    query = select(series.c.run_id, series.c.name, *columns)
-    wanted = query.where(series.c.run_id.in_(ids), series.c.layer == "")
-    ordered = wanted.order_by(series.c.run_id, series.c.layer, series.c.name)
+    columns = [type_coerce(series.c[key], Seconds if key in VALUES else Number) for key in keys]
+    query = select(series.c.run_id, series.c.name, series.c.nonfinite, *columns)
+    query = query.where(series.c.run_id.in_(ids), series.c.layer == "")
+    if names:
+        query = query.where(series.c.name.in_(names))
+    ordered = query.order_by(series.c.run_id, series.c.layer, series.c.name)
     metrics: dict[int, dict[str, Any]] = defaultdict(dict)
     odd = set()
-    for run_id, name, *values in connection.execute(ordered).all():
-        if not are_finite(values[-len(VALUES) :]):
+    for run_id, name, nonfinite, *values in connection.execute(ordered).all():
+        if nonfinite:
             odd.add(run_id)
             values = [math.nan if value is None else value for value in values]
-        metrics[run_id][name] = dict(zip(METRIC, values, strict=True))
+        metrics[run_id][name] = dict(zip(keys, values, strict=True))
     return {id_: own if id_ in odd else Finite(own) for id_, own in metrics.items()}
-
-
-def are_finite(values: Sequence[float | None]) -> bool:
-    # infinity and NaN less themselves are no 0
-    return None not in values and (total := sum(values)) - total == 0  # type: ignore[arg-type]
 
 
 def summary(row: Row[Any]) -> dict[str, Any]:
@@ -187,50 +184,9 @@ def summary(row: Row[Any]) -> dict[str, Any]:
 
 def view(row: Row[Any], metrics: Metrics) -> dict[str, Any]:
     """A run as everybody shows it: its row, what follows from it, and its metrics."""
-    values, status = row._mapping, Status(row.status)
+    values = row._mapping
     return {
         **{key: values[key] for key in SHOWN},
-        "status_meaning": status.meaning,
-        "advice": Cause(row.cause).advice if row.cause else "",
-        "progress": progress(row),
-        "seconds_left": seconds_left(row),
-        "samples_per_second": samples_per_second(row),
-        "tricks": [trick["name"] for trick in row.config["tricks"]],
-        "main_metric": kind_of(row.config).main_metric,
+        **{key: derived.of(row) for key, derived in DERIVED.items()},
         "metrics": metrics,
     }
-
-
-def progress(row: Row[Any]) -> float | None:
-    """The share of its steps that a run has done; None before the number is known."""
-    if row.status == Status.FINISHED:
-        return 1.0
-    if not row.total_steps:
-        return None
-    return min(1.0, float(row.step / row.total_steps))
-
-
-def seconds_left(row: Row[Any]) -> float | None:
-    """At the pace so far; None where nothing is known, or nothing is left."""
-    if row.status != Status.RUNNING or not row.total_steps or not row.step:
-        return None
-    seconds = (row.total_steps - row.step) * seconds_per_step(row)
-    if (budget := row.config["budget"]["seconds"]) is not None:
-        seconds = min(seconds, budget - row.train_seconds)
-    return float(max(0.0, seconds))
-
-
-def seconds_per_step(row: Row[Any]) -> Any:
-    """All that passed since the start, evaluation included; only training for a resumed run."""
-    passed = time.time() - row.started_at if row.attempt == 1 else row.train_seconds
-    return passed / row.step
-
-
-def samples_per_second(row: Row[Any]) -> Any:
-    """Of the whole training, or of what is done of it; None before there is anything to tell."""
-    if row.result:
-        return row.result.get("samples_per_second")
-    if row.status != Status.RUNNING or not row.train_seconds or not row.steps_per_epoch:
-        return None
-    examples = RunConfig.model_validate(row.config).task.facts().train_examples
-    return row.step / row.steps_per_epoch * examples / row.train_seconds

@@ -17,6 +17,7 @@ from app.models import Asked, Status, runs
 from app.presence import Presence
 from app.queue import Claim, ClaimLost
 from app.settings import Settings
+from app.sources import missing_sources
 from app.supervision import Supervision
 from trainer.config import RunConfig
 from trainer.part import Refused
@@ -36,6 +37,8 @@ def train_here(
     console: Console,
 ) -> bool:
     """Train a config as a new run of the lab; whether it finished. Ctrl-C stops it orderly."""
+    for field, message in missing_sources(engine, config):
+        raise Refused(f"{field}: {message}")
     device = device_name(config.device)
     if not DeviceLock(settings.folder, device).is_free():
         console.print(f"A worker holds {device} too: this run's times will be off.", style="yellow")

@@ -15,6 +15,7 @@ from torch import nn
 
 from trainer.block import shares
 from trainer.build import build_setup
+from trainer.check import facts
 from trainer.config import RunConfig
 from trainer.setup import Setup, plain_backward
 from trainer.targets import Kind
@@ -190,3 +191,12 @@ def test_batch_norm_is_left_alone_where_that_was_chosen() -> None:
     setup = build_setup(config, data, torch.device("cpu"))
     config.tricks[0].apply(setup)
     assert config.tricks[0].evidence(setup)["batch_norm_momentum"] == [0.1]
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_the_form_tells_the_batch_and_the_rate_that_come_of_it(rule: str, factor: float) -> None:
+    trick = GradientAccumulation(steps=4, learning_rate_rule=rule)  # type: ignore[arg-type]
+    told = facts(with_tricks(trick, loader={"batch_size": 16}))
+    assert told.examples_per_step == 64
+    plain = facts(with_tricks(loader={"batch_size": 16}))
+    assert told.peak_learning_rate == pytest.approx(factor * plain.peak_learning_rate)

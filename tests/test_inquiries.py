@@ -13,9 +13,10 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from lab import Lab, tiny_config
-from server import API, client_of, refusal, wait_for
+from server import API, client_of, refusal, told, wait_for
 from sqlalchemy import insert, update
 
+from app.api import shapes
 from app.executors.local import LocalExecutor
 from app.inquiries import desk
 from app.inquiries.answering import answer_claimed
@@ -402,6 +403,17 @@ def test_a_question_that_makes_no_sense_is_refused_with_its_field(
 
 def test_a_question_that_nobody_asked_is_not_there(client: TestClient) -> None:
     assert "there is no inquiry 7" in refusal(client.get(f"{API}/inquiries/7"), 404)
+
+
+def test_where_there_is_no_answer_there_is_advice(client: TestClient, lab: Lab) -> None:
+    errand = held(lab)
+    address = f"{API}/inquiries/{errand.inquiry_id}"
+    assert told(client.get(address), shapes.Inquiry)["advice"] == ""
+    with writing(lab.engine) as connection:
+        desk.fail(connection, errand, Failure(Cause.HUNG, "there was no answer"))
+    answer = told(client.get(address), shapes.Inquiry)
+    assert "TRICKLAB_INQUIRY_SECONDS" in answer["advice"]
+    assert "TRICKLAB_INQUIRY_SECONDS" in fragment(found(lab))
 
 
 def test_too_many_questions_are_told_to_wait(

@@ -23,6 +23,8 @@ from sqlalchemy.exc import OperationalError
 from app import finding, labels, order, queue
 from app.db import is_migrated, open_database
 from app.executors.training import train_claimed
+from app.inquiries import desk
+from app.inquiries.desk import Errand, ErrandLost
 from app.liveness import Liveness
 from app.models import Asked, Status, workers
 from app.problems import TOOK_TOO_LONG
@@ -31,6 +33,7 @@ from app.run_view import RunQuery, list_runs
 from app.runlog import RunLog
 from app.settings import Settings
 from trainer.failures import Cause, Failure
+from trainer.inquiries import Preflight
 from trainer.store.curve_reader import read_curves
 from trainer.store.database import connect, limited, metadata, reading, writing
 from trainer.store.database_clock import database_now
@@ -239,6 +242,59 @@ def test_waiting_runs_are_put_in_order_and_held_back_as_on_sqlite(lab: Lab) -> N
         queue.retry(connection, two)
     assert lab.run(two).archived_at is None
     assert abs(lab.run(two).moved_at - time.time()) < 60
+
+
+def test_racing_workers_never_claim_the_same_inquiry_and_leave_none(lab: Lab) -> None:
+    with writing(lab.engine) as connection:
+        numbers = [desk.add(connection, Preflight(config=tiny_config())) for _ in range(24)]
+    claimed: list[int] = []
+    together = threading.Barrier(4)
+
+    def work() -> None:
+        together.wait()
+        errand: Errand | None = Errand(0, 0, {}, "cpu", None)
+        while errand is not None:
+            with writing(lab.engine) as connection:
+                errand = desk.claim(connection, lab.worker_id, alone=False)
+            if errand is not None:
+                claimed.append(errand.inquiry_id)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == numbers
+
+
+def test_an_inquiry_is_answered_fenced_and_forgotten_as_on_sqlite(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "KEPT", 1)
+    held = []
+    for _ in range(3):
+        with writing(lab.engine) as connection:
+            desk.add(connection, Preflight(config=tiny_config()))
+            held.append(desk.claim(connection, lab.worker_id, alone=False))
+        errand = held[-1]
+        assert errand is not None
+        with writing(lab.engine) as connection:
+            assert desk.report(connection, errand, 0.5, "a step", {"loss": math.nan})
+            assert desk.find(connection, errand.inquiry_id).answer == {"loss": "NaN"}
+            desk.conclude(connection, errand, {"far": -math.inf})
+        with pytest.raises(ErrandLost), writing(lab.engine) as connection:
+            desk.withdraw(connection, errand)
+    with writing(lab.engine) as connection:
+        desk.add(connection, Preflight(config=tiny_config()))
+        errand = desk.claim(connection, lab.worker_id, alone=False)
+        assert errand is not None
+        desk.cancel(connection, errand.inquiry_id)
+        connection.execute(update(workers).values(ended_at=database_now()))
+        assert desk.has_orphans(connection)
+        desk.give_back_orphans(connection)
+        query = "SELECT id, status FROM inquiries ORDER BY id"
+        rows = [tuple(row) for row in connection.exec_driver_sql(query)]
+    assert rows == [(3, "finished"), (4, "cancelled")]
 
 
 def test_a_log_with_what_the_database_cannot_hold_is_kept_all_the_same(lab: Lab) -> None:

@@ -17,7 +17,7 @@ from trainer.config import RunConfig
 from trainer.losses import LOSSES
 from trainer.models import MODELS, Model
 from trainer.part import Refused, name_of
-from trainer.sources import NO_REFERENCE, references
+from trainer.sources import BY_RECIPE, NO_REFERENCE, references
 from trainer.tasks import TaskFacts
 from trainer.tricks import (
     CudnnBenchmark,
@@ -48,6 +48,10 @@ class RunFacts:
     batches_per_epoch: int
     steps_per_epoch: int
     total_steps: int
+    examples_per_step: int
+    """With accumulation those of several batches."""
+    peak_learning_rate: float
+    """By the schedule's peak and what a trick makes of it; layers may have others."""
     layers: tuple[LayerFacts, ...]
     recorded_layers: int
     warnings: tuple[str, ...]
@@ -167,8 +171,10 @@ def facts(config: RunConfig) -> RunFacts:
     task = config.task.facts()
     layers = model_anatomy(config.model, task)
     batches = batches_per_epoch(config)
-    window = next((t.steps for t in config.tricks if isinstance(t, GradientAccumulation)), 1)
+    accumulation = next((t for t in config.tricks if isinstance(t, GradientAccumulation)), None)
+    window = accumulation.steps if accumulation else 1
     steps = -(-batches // window)
+    rate = config.optimizer.learning_rate * (accumulation.rate_factor if accumulation else 1.0)
     total = steps * config.budget.epochs
     return RunFacts(
         parameters=sum(layer.parameters for layer in layers),
@@ -177,6 +183,8 @@ def facts(config: RunConfig) -> RunFacts:
         batches_per_epoch=batches,
         steps_per_epoch=steps,
         total_steps=min(total, config.budget.steps or total),
+        examples_per_step=config.loader.batch_size * window,
+        peak_learning_rate=rate,
         layers=layers,
         recorded_layers=len(chosen_layers(layers, config.recording.layers)),
         warnings=tuple(warnings(config)),
@@ -189,6 +197,10 @@ def warnings(config: RunConfig) -> Iterator[str]:
     if told := config.loss.mapping_of_old_flags:
         yield f"{config.loss.name}: {told}"
     yield from config.loader.warnings(config.device)
+    for field, reference in references(config):
+        if reference.startswith(BY_RECIPE):
+            name = reference.removeprefix(BY_RECIPE)
+            yield f"{field}: a run of {name} must have finished when this one starts"
     weighting = getattr(config.loss, "weighting", "equal")
     if config.loader.draws_by_class and weighting != "equal":
         yield (

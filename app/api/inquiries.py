@@ -11,6 +11,7 @@ from app.check import must_be_possible
 from app.connections import AnEngine, Reading, Writing
 from app.finding import must_exist
 from app.inquiries import desk
+from app.inquiries.advice import advice
 from app.inquiries.desk import State, TooManyWait
 from app.models import inquiries
 from trainer.inquiries import AnyInquiry, Inquiry, Preflight
@@ -107,4 +108,5 @@ def one(connection: Connection, number: int) -> Response:
 
 
 def view(row: Row[Any]) -> dict[str, Any]:
-    return {key: value for key, value in row._mapping.items() if key not in HIDDEN}
+    shown = {key: value for key, value in row._mapping.items() if key not in HIDDEN}
+    return shown | {"advice": advice(row.cause)}

@@ -32,7 +32,13 @@ def check(config: Config, as_json: Json = False) -> None:
         for warning in answer["warnings"]:
             say(f"Note: {warning}")
     else:
-        for line in (answer["reason"], answer.get("explanation"), answer.get("advice")):
+        told = [f"{one['field']}: {one['message']}" for one in answer["problems"]]
+        blamed = f"{answer['field']}: " if answer["field"] and not told else ""
+        for line in (
+            *(told or [blamed + answer["reason"]]),
+            answer.get("explanation"),
+            answer.get("advice"),
+        ):
             if line:
                 say(line)
     if not answer["ok"]:
@@ -190,15 +196,16 @@ def reproduce(
 
 
 def answered(inquiry: "Inquiry") -> Mapping[str, Any]:
-    """Answer an inquiry in this process, and show on the way how far it is."""
-    from app.sources import data_folders
-    from trainer.build import choose_device
-    from trainer.inquiries import Bench
+    """Have an inquiry answered by a process of its own, and show on the way how far it is."""
+    from app.executors import fork_server
 
-    device = choose_device(inquiry.device)
+    # it loads torch while this process does
+    fork_server.begin()
+    from app.inquiries.here import answer_here
+
     with err.status("") as status:
 
         def tell(share: float, doing: str, so_far: Mapping[str, Any] | None = None) -> None:
             status.update(Text(f"{share:.0%} {doing}"))
 
-        return inquiry.answer(Bench(device, data_folders(Settings()), tell))
+        return answer_here(inquiry, Settings(), tell)

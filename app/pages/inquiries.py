@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 from app import finding, forms
 from app.connections import AnEngine, Reading, Reference, TheSettings, Writing
 from app.inquiries import desk
+from app.inquiries.advice import advice
 from app.inquiries.desk import State
 from app.pages.new_run import MOST_FIELDS, split, with_sources
 from app.pages.templates import JINJA
@@ -87,7 +88,14 @@ def cancel(number: Number, connection: Writing) -> Response:
 def fragment(row: Row[Any], *, is_helpless: bool = False) -> Markup:
     """An inquiry as it stands, for a page or a part of one."""
     template = JINJA.get_template("inquiries/inquiry.html")
-    return Markup(template.render(inquiry=row, title=TITLES[row.kind], is_helpless=is_helpless))
+    return Markup(
+        template.render(
+            inquiry=row,
+            title=TITLES[row.kind],
+            is_helpless=is_helpless,
+            advice=advice(row.cause),
+        )
+    )
 
 
 def blamed(row: Row[Any]) -> dict[str, str]:

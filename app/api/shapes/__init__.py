@@ -20,7 +20,16 @@ from app.api.shapes.catalogue import (
 from app.api.shapes.inquiry import Inquiries, Inquiry
 from app.api.shapes.layer import Layer, LayerOutput, Layers, RecordedLayer, RecordedLayers
 from app.api.shapes.queue import Queue, Waiting, Worker, Workers
-from app.api.shapes.run import Checkpoint, Checkpoints, Event, Events, Log, Run, RunPage
+from app.api.shapes.run import (
+    Checkpoint,
+    Checkpoints,
+    Event,
+    Events,
+    Log,
+    PartialRunPage,
+    Run,
+    RunPage,
+)
 from app.api.shapes.series import Curve, Curves, Points, SeriesList, Summary
 from app.api.shapes.shape import Document, Moment, Number, Shape
 from app.api.shapes.storage import Freed, LargeRun, Storage, Taken
@@ -52,6 +61,7 @@ __all__ = [
     "Moment",
     "Number",
     "Part",
+    "PartialRunPage",
     "Points",
     "Queue",
     "Recipe",

@@ -81,6 +81,8 @@ class Facts(Shape):
     batches_per_epoch: int
     steps_per_epoch: int
     total_steps: int
+    examples_per_step: int = Field(description="With accumulation those of several batches.")
+    peak_learning_rate: float
     layers: list[Layer]
     recorded_layers: int
     warnings: list[str]

@@ -28,6 +28,7 @@ class Inquiry(Shape):
     ended_at: Moment | None
     share: Number = Field(description="How much is done, from 0 to 1.")
     doing: str
+    advice: str = Field(description="What helps where there is no answer.")
     answer: Document | None = Field(description="So far, while it is being answered.")
 
 

@@ -1,9 +1,11 @@
 """Shapes of runs, their events, logs and checkpoints."""
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
-from app.api.shapes.series import Metric
-from app.api.shapes.shape import Document, Moment, Number, Shape
+from app.api.shapes.series import Metric, PartialMetric
+from app.api.shapes.shape import Document, Moment, Number, Shape, partial
 from app.models import Asked, Status
 
 
@@ -46,7 +48,7 @@ class Run(Shape):
     evidence: Document | None = Field(description="What each trick actually did.")
     tricks: list[str]
     main_metric: str = Field(description="The metric by which it is called better or worse.")
-    metrics: dict[str, Metric]
+    metrics: Mapping[str, Metric]
     version: int = Field(description="Grows with every change.")
 
 
@@ -54,6 +56,21 @@ class RunPage(Shape):
     """Some runs, how many there are in all, and where the next page begins."""
 
     runs: list[Run]
+    total: int
+    next: str | None = Field(description="The `cursor` of the next page; null on the last.")
+
+
+@partial("id")
+class PartialRun(Run):
+    """What was asked for of a run."""
+
+    metrics: Mapping[str, PartialMetric]
+
+
+class PartialRunPage(Shape):
+    """Some runs with the fields that were asked for."""
+
+    runs: list[PartialRun]
     total: int
     next: str | None = Field(description="The `cursor` of the next page; null on the last.")
 

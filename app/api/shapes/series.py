@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.api.shapes.shape import Moment, Number, Shape
+from app.api.shapes.shape import Moment, Number, Shape, partial
 
 
 class Metric(Shape):
@@ -19,6 +19,11 @@ class Metric(Shape):
     lowest_step: int
     highest: Number = Field(description="Of the finite values; NaN where there is none.")
     highest_step: int
+
+
+@partial()
+class PartialMetric(Metric):
+    """What was asked for of a metric."""
 
 
 class Summary(Metric):
