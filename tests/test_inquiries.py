@@ -104,7 +104,12 @@ def test_an_answer_is_given_in_this_process_as_in_another(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("kind", INQUIRIES, ids=name_of)
-def test_every_kind_of_answer_has_its_place_on_a_page(lab: Lab, kind: type[Inquiry]) -> None:
+def test_every_kind_of_answer_has_its_place_on_a_page(
+    lab: Lab, kind: type[Inquiry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # each process that is spawned loads torch anew
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr("trainer.proofs.reproducibility.fresh_processes", lambda: fork)
     quick = {"steps": 1, "workers": (0,), "seconds": 0.01, "trick": "seed"}
     fields = {name: value for name, value in quick.items() if name in kind.model_fields}
     config = tiny_config(loader={"batch_size": 400})
