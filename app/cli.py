@@ -15,7 +15,7 @@ from rich.text import Text
 
 from app import commands
 from app.commands.config_file import Config, read_config
-from app.commands.console import Json, Run, out, print_json, with_flags
+from app.commands.console import Json, Run, cell, out, print_json, with_flags, without_orders
 from app.missing import NotThere
 from app.settings import Settings
 from trainer.part import Refused
@@ -266,7 +266,7 @@ def shown(value: Any) -> Text:
     """A cell; as plain text, as the table would take brackets in a name for a style."""
     if value is None:
         return Text()
-    return Text(f"{value:.4g}" if isinstance(value, float) else str(value))
+    return cell(f"{value:.4g}" if isinstance(value, float) else value)
 
 
 def main() -> None:
@@ -284,7 +284,7 @@ def main() -> None:
         return
     for complaint in complaints:
         # never wrapped, so that each stays one line in a log or a pipe
-        text = Text(f"tricklab: {complaint}", style="red")
+        text = Text(f"tricklab: {without_orders(complaint)}", style="red")
         err.print(text, highlight=False, soft_wrap=True)
     sys.exit(1)
 

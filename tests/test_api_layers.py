@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_a_strange_layer_name_cannot_break_out_of_a_header(world: World) -> None
     name = f"run-{world.run_id}-a-b--X--y-..---step-0.npz"
     assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
     assert "x" not in answer.headers
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "a//b.c", "head/bytes/x", "a?b#c/\n"])
+def test_a_layer_whose_name_has_a_slash_is_found(world: World, name: str) -> None:
+    """A network may have such: torch forbids only dots in the names of its parts."""
+    with writing(world.lab.engine) as connection:
+        row = connection.execute(layer_outputs.select().filter_by(layer="head", step=8)).one()
+        copy = {**row._mapping, "layer": name}
+        del copy["id"]
+        connection.execute(layer_outputs.insert().values(copy))
+    address = f"/{quote(name, safe='')}"
+    assert told(world.get(address), shapes.LayerOutput)["layer"] == name
+    assert world.get(f"{address}/bytes").content == world.get("/head/bytes", step=8).content
+    assert world.get(address, format="npz").status_code == 200
 
 
 def test_a_picture_shows_every_channel_pixel_for_pixel(world: World) -> None:

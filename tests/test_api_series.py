@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -187,6 +188,16 @@ def test_smoothing_is_over_every_point_not_over_those_sent(world: World) -> None
     whole = smooth(np.array(noise()), 0.98)
     assert bits(curve["smoothed"]) == bits([whole[step // 3 - 1] for step in curve["steps"]])
     assert "NaN" in curve["smoothed"]
+
+
+def test_names_with_a_slash_are_found(world: World) -> None:
+    run_id, key = world.lab.add(tiny_config()), SeriesKey("loss/of parts", "blocks.a/b")
+    write(world.lab, run_id, {key: ODD})
+    path = f"/runs/{run_id}/series/{quote(key.name, safe='')}"
+    assert bits(world.get(path, shapes.Points, layer=key.layer)["values"]) == bits(ODD)
+    asked = {"runs": run_id, "names": key.name, "layer": key.layer}
+    (curve,) = world.get("/curves", shapes.Curves, **asked)["curves"]
+    assert (curve["name"], curve["layer"]) == key
 
 
 def test_a_layers_statistics_are_curves_too(world: World) -> None:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import TERMINAL
 from lab import Lab, tiny_config
 from sqlalchemy import update
 from test_command_line import CommandLine
 from typer.main import get_command
 
 from app import cli, order, queue
+from app.access import audit
 from app.cleaning import Cleaning
 from app.commands.console import named, size
-from app.models import Asked, Status, workers
+from app.models import Asked, Status, runs, workers
 from app.settings import ROOT
 from trainer.store.database import reading, writing
 
@@ -303,6 +305,22 @@ def test_the_page_on_commands_has_all_of_them_and_no_other() -> None:
     page = (ROOT / "docs/commands.md").read_text()
     shown = re.findall(r"`(tricklab [a-z].*?)`", page)
     assert {command_of(line) for line in shown} == commands(get_command(cli.app)).keys()
+
+
+def test_a_text_of_somebody_else_gives_no_orders_to_the_terminal(
+    tricklab: CommandLine, lab: Lab
+) -> None:
+    run_id = lab.add(tiny_config())
+    with writing(lab.engine) as connection:
+        connection.execute(update(runs).where(runs.c.id == run_id).values(reason=TERMINAL))
+        order.pause_queue(connection, running_too=False, reason=TERMINAL)
+        line = {"who": TERMINAL, "role": TERMINAL, "address": TERMINAL, "method": TERMINAL}
+        audit.note(connection, **line, path=f"/runs/{TERMINAL}", status=403)
+    for command in ("audit", "runs", "queue"):
+        said = " ".join(lines(tricklab, command))
+        assert "\x1b" not in said, command
+        assert "\x07" not in said, command
+        assert r"\x1b" in said, command
 
 
 def test_runs_are_named_shortly() -> None:

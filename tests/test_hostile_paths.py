@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from lab import Lab, tiny_config
-from server import listening
+from server import API, client_of, listening
+from starlette.websockets import WebSocketDisconnect
 
 CANARY = "canary-that-nobody-may-read"
 WAYS = (
@@ -128,6 +129,16 @@ def test_a_websocket_is_not_opened(client: httpx2.Client) -> None:
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         assert b" 101 " not in connection.recv(1024)
+
+
+def test_the_gate_closes_a_websocket_whatever_serves_it(lab: Lab) -> None:
+    with (
+        client_of(lab.settings) as client,
+        pytest.raises(WebSocketDisconnect) as closed,
+        client.websocket_connect(f"{API}/live"),
+    ):
+        pytest.fail("it was opened")
+    assert closed.value.code == 1008
 
 
 def test_the_names_of_files_come_from_the_server_alone(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from app import connections
 from app.api import live
 from app.connections import Reading
+from app.gate import MOST_BODY_BYTES
 from app.settings import Settings
 
 FOR_EVER = """
@@ -86,17 +87,35 @@ def test_the_api_takes_only_json(client: TestClient, kind: str) -> None:
     assert client.get(f"{API}/runs").json()["total"] == 0
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/vnd.api+json", ""])
+def test_nor_does_it_take_another_kind_where_it_needs_no_body(
+    client: TestClient, kind: str
+) -> None:
+    """A page elsewhere may send text without asking first; here the gate is all there is."""
+    headers = {"Content-Type": kind} if kind else {}
+    answer = client.post(f"{API}/queue/resume", content=b"{}", headers=headers)
+    assert "Content-Type: application/json" in refusal(answer, 415)
+
+
 @pytest.mark.parametrize(
     "asked",
     [
         "/curves?runs=1&points=20001",
         "/runs?limit=501",
+        "/runs/1/series/train_loss?limit=100001",
         "/curves?runs=" + ",".join(map(str, range(1, 202))),
     ],
 )
 def test_an_answer_holds_so_much_and_no_more(client: TestClient, asked: str) -> None:
     field = asked.partition("?")[2].split("=")[-2].rpartition("&")[2]
     assert field in refusal(client.get(API + asked), 422)
+
+
+@pytest.mark.parametrize("path", [f"{API}/runs", "/runs/new", "/login", "/static/style.css"])
+def test_a_body_that_says_it_is_too_large_is_not_read(client: TestClient, path: str) -> None:
+    """Whoever sends it: the gate refuses it before it asks who that is."""
+    headers = {"Content-Type": "application/json", "Content-Length": str(MOST_BODY_BYTES + 1)}
+    assert "1 MiB" in refusal(client.post(path, content=b"{}", headers=headers), 413)
 
 
 def test_a_form_of_thousands_of_fields_is_refused(client: TestClient) -> None:

@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from fastapi import FastAPI
 from lab import Lab, tiny_config
+from server import API, client_of, refusal
 from sqlalchemy import inspect, text, update
 from sqlalchemy.exc import OperationalError
 
-from app import finding, labels, order, queue
+from app import connections, finding, labels, order, queue
+from app.connections import Reading
 from app.db import is_migrated, open_database
 from app.executors.training import train_claimed
 from app.inquiries import desk
@@ -316,6 +319,30 @@ def test_a_query_that_takes_too_long_is_given_up(lab: Lab) -> None:
         limited(connection, 0.1),
     ):
         connection.execute(text("SELECT pg_sleep(60)"))
-    # the limit is that of one transaction: the same connection reads on without it
+
+
+def test_the_limit_is_that_of_one_transaction(lab: Lab) -> None:
+    """Connections are used again: what waits for others, such as a worker, must not be cut off."""
+    with reading(lab.engine) as connection, limited(connection, 0.1):
+        number = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     with reading(lab.engine) as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() == number
         connection.execute(text("SELECT pg_sleep(0.3)"))
+
+
+def test_a_request_that_takes_too_long_is_told_so_and_the_next_is_answered(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(app: FastAPI) -> None:
+        @app.get("/api/v1/slow")
+        def read(connection: Reading) -> None:
+            connection.execute(text("SELECT pg_sleep(60)"))
+
+    run_id = lab.add(tiny_config())
+    with client_of(lab.settings, slow) as client:
+        monkeypatch.setattr(connections, "QUERY_SECONDS", 0.5)
+        for _ in range(3):
+            detail = refusal(client.get(f"{API}/slow"), 503)
+            assert detail == "this took too long to read and was given up; ask for less at once"
+        monkeypatch.setattr(connections, "QUERY_SECONDS", 30.0)
+        assert client.get(f"{API}/runs/{run_id}").status_code == 200

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from app.api import shapes
 from app.api.answers import MISSING, JsonResponse
+from app.api.any_name import LAYER
 from app.connections import Reading, RunNumber
 from app.missing import NotThere, missing
 from app.mosaic import mosaic_png
@@ -47,8 +48,38 @@ def list_(run_id: RunNumber, connection: Reading) -> Response:
     )
 
 
+# before the one below, which would take it for a layer of that name
 @router.get(
-    "/{layer}",
+    f"/{LAYER}/bytes",
+    operation_id="read_layer_bytes",
+    response_class=Response,
+    responses={**MISSING, 200: {"content": {"application/octet-stream": {}}}},
+)
+def read_bytes(
+    run_id: RunNumber,
+    layer: LayerPath,
+    connection: Reading,
+    step: Step = None,
+    call: Call = 0,
+    example: Example = 0,
+) -> Response:
+    """One example as bytes between X-Low and X-High, in the order of X-Shape."""
+    output = find(connection, run_id, layer, step, call)
+    values = output.quantised[must_have(output, example)]
+    headers = {
+        "X-Step": str(output.step),
+        "X-Shape": ",".join(map(str, values.shape)),
+        "X-Low": repr(output.low),
+        "X-High": repr(output.high),
+        "X-Examples": str(len(output.quantised)),
+        # what was recorded at a step never changes, but the run may be deleted or resumed
+        "Cache-Control": "no-cache" if step is None else "private, max-age=60",
+    }
+    return Response(values.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+@router.get(
+    f"/{LAYER}",
     operation_id="read_layer",
     response_model=shapes.LayerOutput,
     responses={
@@ -91,35 +122,6 @@ def read(
             "values": output.values()[example],
         }
     )
-
-
-@router.get(
-    "/{layer}/bytes",
-    operation_id="read_layer_bytes",
-    response_class=Response,
-    responses={**MISSING, 200: {"content": {"application/octet-stream": {}}}},
-)
-def read_bytes(
-    run_id: RunNumber,
-    layer: LayerPath,
-    connection: Reading,
-    step: Step = None,
-    call: Call = 0,
-    example: Example = 0,
-) -> Response:
-    """One example as bytes between X-Low and X-High, in the order of X-Shape."""
-    output = find(connection, run_id, layer, step, call)
-    values = output.quantised[must_have(output, example)]
-    headers = {
-        "X-Step": str(output.step),
-        "X-Shape": ",".join(map(str, values.shape)),
-        "X-Low": repr(output.low),
-        "X-High": repr(output.high),
-        "X-Examples": str(len(output.quantised)),
-        # what was recorded at a step never changes, but the run may be deleted or resumed
-        "Cache-Control": "no-cache" if step is None else "private, max-age=60",
-    }
-    return Response(values.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
 def find(

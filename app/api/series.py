@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from app.api import shapes
 from app.api.answers import MISSING, JsonResponse, column
+from app.api.any_name import SERIES
 from app.connections import Reading, RunNumber
 from app.missing import missing
 from app.names import Storable
@@ -35,7 +36,7 @@ def list_(
 
 
 @router.get(
-    "/runs/{run}/series/{name}",
+    f"/runs/{{run}}/series/{SERIES}",
     operation_id="read_series",
     response_model=shapes.Points,
     responses=MISSING,

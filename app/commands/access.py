@@ -101,11 +101,9 @@ def audit(
         return
     table = Table("when", "who", "role", "from", "what", "answer", box=None, header_style="dim")
     for line in found:
-        what = cell(f"{line['method']} {line['path']}")
-        who_it_was = cell(line["who"])
-        table.add_row(
-            moment(line["at"]), who_it_was, line["role"], line["address"], what, str(line["status"])
-        )
+        what = f"{line['method']} {line['path']}"
+        said = (line["who"], line["role"], line["address"], what, line["status"])
+        table.add_row(moment(line["at"]), *map(cell, said))
     out.print(table)
 
 

@@ -1,5 +1,6 @@
 """Console: what commands share: the lab they speak to, and how they print."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 out = Console()
+ORDERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that move the cursor, ring, or begin an order; not the ends of lines and tabs."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[str, typer.Argument(help="Number or name of a run.")]
@@ -59,12 +62,17 @@ def writing_lab(settings: Settings) -> Iterator["Connection"]:
 
 def say(line: str) -> None:
     """Print a line as it is: brackets in a name are no style, and nothing is wrapped."""
-    out.print(Text(line), highlight=False, soft_wrap=True)
+    out.print(cell(line), highlight=False, soft_wrap=True)
 
 
 def cell(value: Any) -> Text:
     """For a table, which would take brackets in a plain text for a style."""
-    return Text(str(value))
+    return Text(without_orders(str(value)))
+
+
+def without_orders(text: str) -> str:
+    """A text of somebody else with what a terminal would obey spelled out: `\\x1b[2J`."""
+    return ORDERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def size(count: int) -> str:
