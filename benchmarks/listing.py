@@ -88,7 +88,7 @@ def measure(chosen: argparse.Namespace) -> Iterator[Table]:
 
 
 def ours(count: int, times: int) -> tuple[list[float], list[float], float, float]:
-    """Milliseconds of every way to ask, whole and by fields, of the page, and of an empty answer."""
+    """Milliseconds of lists whole and by fields, of the page, and of an empty answer."""
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab.at(Path(folder), access="off")
         fill(lab, count)
