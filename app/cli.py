@@ -186,7 +186,8 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     from app.models import Status
-    from app.run_view import RunQuery, list_runs
+    from app.run_query import RunQuery
+    from app.run_view import list_runs
     from trainer.store.database import reading
 
     if status and status not in set(Status):

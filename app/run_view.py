@@ -3,16 +3,15 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Text, and_, func, or_, select, type_coerce
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, Row, select, type_coerce
 
 from app import finding
 from app.derived import DERIVED
 from app.missing import RunMissing
-from app.models import Status, runs
+from app.models import runs
+from app.run_query import RunQuery
 from trainer.store.database import Finite, Number, Seconds
 from trainer.store.tables import series
 
@@ -29,106 +28,13 @@ METRIC = ("points", "nonfinite", "last_step", "lowest_step", "highest_step", *VA
 INTERNAL = ("fence", "request_key", "tries", "place")
 SHOWN = tuple(key for key in tuple(runs.c.keys()) if key not in INTERNAL)
 
-SORTS = {
-    "number": runs.c.id,
-    "name": runs.c.name,
-    "status": runs.c.status,
-    "recipe": runs.c.recipe,
-    "seconds": runs.c.train_seconds,
-    "val_accuracy": None,
-    "val_loss": None,
-}
-"""Columns a list can be sorted by; None is the last value of the metric of that name."""
-
-Sort = Literal["number", "name", "status", "recipe", "seconds", "val_accuracy", "val_loss"]
-
-
-@dataclass(frozen=True)
-class Position:
-    """A run's place in a sorted list: the value it is sorted by (None: it has none), its number."""
-
-    value: str | float | None
-    run_id: int
-
-
-@dataclass(frozen=True)
-class RunQuery:
-    """Which runs, in which order."""
-
-    status: Status | None = None
-    text: str = ""
-    sort: Sort = "number"
-    descending: bool = True
-    limit: int = 50
-    offset: int = 0
-    after: Position | None = None
-    """Only runs that come later in the order: where the next page begins."""
-    archived: bool = False
-    """Those put away, instead of the others."""
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        put_away = runs.c.archived_at.is_not(None)
-        wanted: list[ColumnElement[bool]] = [put_away if self.archived else ~put_away]
-        if self.status:
-            wanted.append(runs.c.status == self.status)
-        return wanted + [mentions(word) for word in self.text.split()]
-
-    def places(self) -> Select[Any]:
-        """The numbers of the runs in their order, and by which value each stands there.
-
-        Sorting ten thousand rows with all they hold would take most of an answer.
-        """
-        query, column = select(runs.c.id), SORTS[self.sort]
-        if column is None:
-            metric = and_(
-                series.c.run_id == runs.c.id, series.c.layer == "", series.c.name == self.sort
-            )
-            query, column = query.outerjoin(series, metric), series.c.last
-        if self.after is not None:
-            query = query.where(self.follows(column, self.after))
-        # runs without the metric come last, whichever way the others are sorted
-        last = [column.is_(None)] if column.nullable else []
-        order = (*last, column.desc() if self.descending else column.asc(), runs.c.id)
-        query = query.add_columns(column).where(*self.conditions()).order_by(*order)
-        return query.limit(self.limit).offset(self.offset)
-
-    def follows(self, column: ColumnElement[Any], position: Position) -> ColumnElement[bool]:
-        """What comes after a position in the order of `places`."""
-        later = runs.c.id > position.run_id
-        if position.value is None:
-            return and_(column.is_(None), later)
-        value = position.value
-        beyond = column < value if self.descending else column > value
-        return or_(beyond, and_(column == value, later), column.is_(None))
-
-    @staticmethod
-    def position(place: Row[int, Any]) -> Position:
-        """Where a run stands in the order, by its row of `places`."""
-        run_id, value = place
-        return Position(None if value != value else value, run_id)
-
-
-def mentions(word: str) -> ColumnElement[bool]:
-    """Whether a word is in a run's name, recipe or note, or begins the name of a config's part."""
-    config = type_coerce(runs.c.config, Text)
-    return or_(
-        *(c.icontains(word, autoescape=True) for c in (runs.c.name, runs.c.recipe, runs.c.note)),
-        config.icontains(f'"name": "{word}', autoescape=True),
-    )
-
 
 def list_runs(connection: Connection, query: RunQuery) -> list[dict[str, Any]]:
     """The runs of a query, each as `view` gives it."""
-    ids = connection.execute(query.places()).scalars().all()
+    ids = [run_id for run_id, _ in query.places(connection)]
     found = views(connection, ids)
     # elsewhere than in SQLite one may have been deleted since
     return [found[run_id] for run_id in ids if run_id in found]
-
-
-def count_runs(connection: Connection, query: RunQuery) -> int:
-    """How many runs a query has on all its pages."""
-    counted = select(func.count()).select_from(runs).where(*query.conditions())
-    return connection.execute(counted).scalar_one()
 
 
 def find_run(connection: Connection, reference: str) -> dict[str, Any]:

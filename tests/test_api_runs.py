@@ -15,7 +15,7 @@ from server import API, client_of, refusal, seconds_of, told
 from app import queue
 from app.api import shapes
 from app.models import Status
-from app.run_view import SORTS
+from app.run_query import SORTS
 from trainer.recipes import RECIPES
 from trainer.store.database import writing
 from trainer.store.packing import Points

@@ -18,7 +18,8 @@ from sqlalchemy import text
 
 from app import cli
 from app.models import Status
-from app.run_view import RunQuery, list_runs
+from app.run_query import RunQuery
+from app.run_view import list_runs
 from app.samples import add_samples_once
 from trainer.recipes import RECIPES, SAMPLE_COMPARISON
 from trainer.store.database import reading, writing

@@ -88,13 +88,17 @@ def schema(engine: Engine) -> dict[str, Any]:
         strict = dict(
             connection.exec_driver_sql("SELECT name, strict FROM pragma_table_list").fetchall()
         )
+        # as they were made: of an index for some rows SQLAlchemy tells an object
+        indexes = connection.exec_driver_sql(
+            "SELECT tbl_name, sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL"
+        ).fetchall()
     return {
         name: (
             # in any order: a migration can add a column only behind the others
             sorted((c["name"], str(c["type"]), c["nullable"], str(c["default"])) for c in columns),
             looked.get_pk_constraint(name)["constrained_columns"],
             sorted(str(key) for key in looked.get_foreign_keys(name)),
-            sorted(str(index) for index in looked.get_indexes(name)),
+            sorted(made for table, made in indexes if table == name),
             sorted(str(unique) for unique in looked.get_unique_constraints(name)),
             strict[name],
         )

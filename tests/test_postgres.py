@@ -32,7 +32,8 @@ from app.liveness import Liveness
 from app.models import Asked, Status, workers
 from app.problems import TOOK_TOO_LONG
 from app.queue import ClaimLost
-from app.run_view import RunQuery, list_runs
+from app.run_query import RunQuery
+from app.run_view import list_runs
 from app.runlog import RunLog
 from app.settings import Settings
 from trainer.failures import Cause, Failure

@@ -5,7 +5,7 @@ import binascii
 import json
 
 from app.problems import Invalid
-from app.run_view import SORTS, Position, RunQuery
+from app.run_query import SORTS, Position, RunQuery
 
 
 def cursor_after(query: RunQuery, position: Position) -> str:

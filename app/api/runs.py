@@ -19,7 +19,8 @@ from app.models import Status
 from app.names import NameOrNone, RunName, Storable
 from app.problems import Invalid
 from app.remove import remove_run
-from app.run_view import RunQuery, Sort, count_runs, find_run
+from app.run_query import RunQuery, Sort, count_runs
+from app.run_view import find_run
 from trainer.config import RunConfig
 from trainer.recipes import recipe
 from trainer.store.reader import list_checkpoints, read_log
@@ -162,7 +163,7 @@ def list_(
     # one more than asked for tells whether there is a next page
     query = RunQuery(status, text, sort, descending, limit + 1, archived=archived)
     after = position_of(cursor, query) if cursor else None
-    places = connection.execute(replace(query, after=after).places()).all()
+    places = replace(query, after=after).places(connection)
     shown = [run_id for run_id, _ in places[:limit]]
     last = query.position(places[limit - 1]) if len(places) > limit else None
     return JsonResponse(

@@ -14,7 +14,8 @@ from app.order import queue_status
 from app.pages.failure import TITLES
 from app.pages.templates import render
 from app.remove import remove_run
-from app.run_view import RunQuery, Sort, count_runs, list_runs, runs_by_id
+from app.run_query import RunQuery, Sort, count_runs
+from app.run_view import list_runs, runs_by_id
 from app.samples import add_samples
 from app.worker_view import list_workers
 

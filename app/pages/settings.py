@@ -18,7 +18,8 @@ from app.cleaning import Cleaning, clean
 from app.connections import AnEngine, Reading, TheSettings
 from app.db import newest_revision
 from app.pages.templates import render
-from app.run_view import RunQuery, list_runs
+from app.run_query import RunQuery
+from app.run_view import list_runs
 from app.settings import Settings
 from app.storage import usage
 from trainer.part import Refused

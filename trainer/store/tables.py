@@ -1,10 +1,21 @@
 """The tables of what a run records. `app.models` owns `runs`, in the same metadata."""
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
 
 from trainer.store.database import Document, Measured, Number, Seconds, metadata
 
 RUN = "runs.id"
+IS_METRIC = text("layer = ''")
 
 series = Table(
     "series",
@@ -26,8 +37,13 @@ series = Table(
     Column("highest_step", Number, nullable=False),
     Column("total", Measured, comment="sum of the finite values"),
     UniqueConstraint("run_id", "layer", "name"),
+    # lists of runs by a metric: without it every run's is looked up
+    Index("ix_series_metric", "name", "last", sqlite_where=IS_METRIC, postgresql_where=IS_METRIC),
     sqlite_strict=True,
 )
+
+OF_RUNS = series.c.layer == literal_column("''")
+"""Metrics, not layer statistics. Written out: an index for some rows serves no parameter."""
 
 series_chunks = Table(
     "series_chunks",
