@@ -106,7 +106,8 @@ def test_nor_does_it_take_another_kind_where_it_needs_no_body(
         "/curves?runs=" + ",".join(map(str, range(1, 202))),
     ],
 )
-def test_an_answer_holds_so_much_and_no_more(client: TestClient, asked: str) -> None:
+def test_an_answer_holds_so_much_and_no_more(lab: Lab, client: TestClient, asked: str) -> None:
+    lab.add()
     field = asked.partition("?")[2].split("=")[-2].rpartition("&")[2]
     assert field in refusal(client.get(API + asked), 422)
 
