@@ -89,7 +89,12 @@ def problems(config: RunConfig) -> Iterator[Problem]:
     for field, reference in references(config):
         if not reference.strip():
             yield Problem(field, NO_REFERENCE)
-    batches = batches_per_epoch(config)
+    yield from trick_problems(config, layers)
+
+
+def trick_problems(config: RunConfig, layers: tuple[LayerFacts, ...]) -> Iterator[Problem]:
+    """Why a trick would find nothing to change, or could not do it here."""
+    task, batches = config.task.facts(), batches_per_epoch(config)
     for number, trick in enumerate(config.tricks):
         if isinstance(trick, GradientAccumulation) and trick.steps > batches > 0:
             yield Problem(
