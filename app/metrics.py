@@ -58,8 +58,10 @@ def title(name: str) -> str:
     """The title with the split in front: Test accuracy."""
     split = next((words for prefix, words in SPLITS.items() if name.startswith(prefix)), "")
     own = metric(name).title
-    # F1, R² and the like keep their capitals
-    lowered = own if own[1:2] in "0123456789²" or own.isupper() else own[0].lower() + own[1:]
+    # F1, R², IoU and the like keep their capitals
+    first = own.split()[0]
+    is_name = first[1:2] in ("1", "²") or any(letter.isupper() for letter in first[1:])
+    lowered = own if is_name else own[0].lower() + own[1:]
     return f"{split} {lowered}" if split else own
 
 

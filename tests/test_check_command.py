@@ -40,6 +40,7 @@ def test_it_tells_time_and_memory_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+@pytest.mark.slow
 def test_it_prints_the_whole_answer_as_json(tmp_path: Path) -> None:
     done = check(tmp_path, "--json", tricks=[{"name": "gradient_accumulation", "steps": 2}])
     answer = json.loads(done.stdout)
@@ -57,6 +58,7 @@ def test_it_fails_with_every_field_to_blame(tmp_path: Path) -> None:
     assert "larger than the 1437 training examples" in lines[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"),
     [("crash", "was killed by SIGABRT"), ("kill", "was killed by SIGKILL")],

@@ -127,6 +127,7 @@ def page_of(inquiry: Inquiry, answer: Mapping[str, Any]) -> str:
     """A finished inquiry as its page shows it."""
     kind = name_of(type(inquiry))
     row = {"kind": kind, "status": State.FINISHED, "beside_run": None, "ended_at": time.time()}
+    row |= {"cause": "", "reason": ""}
     return fragment(types.SimpleNamespace(**row, answer=dict(answer)))  # type: ignore[arg-type]
 
 

@@ -453,6 +453,7 @@ def test_what_is_seeded_is_the_same_in_processes_of_their_own(tmp_path: Path) ->
     assert "1 thread, tricks: seed, deterministic" in conditions
 
 
+@pytest.mark.slow
 def test_what_differs_fails_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -476,6 +477,7 @@ def test_prove_all_prints_a_line_for_each_trick() -> None:
         assert f" {trick.exactness.value} " in line
 
 
+@pytest.mark.slow
 def test_prove_tells_every_layer_and_the_verdict() -> None:
     done = command("prove", "gradient_accumulation", "digits-mlp")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,6 +25,8 @@ from app.models import audit
 from app.settings import ROOT
 from trainer.store.database import reading, writing
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (ROOT / "docs/access.md").read_text()
 NAME = "lab.example.org"
 SOMEBODY, NEIGHBOUR, INVENTED = "127.0.0.2", "127.0.0.3", "203.0.113.9"
