@@ -398,6 +398,8 @@ PAGES = (
     "/runs/1/layers",
     "/runs/1/config",
     "/runs/1/timeline",
+    "/runs/1/results",
+    "/runs/1/evidence",
     "/runs/1/environment",
     "/runs/diverged",
     "/compare?runs=1,2",

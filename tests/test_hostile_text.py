@@ -30,7 +30,7 @@ PAGES = (
     "/runs /runs?q=%3Csvg%20onload%3Dwindow.struck%3D1%3E /queue /settings /settings/tokens "
     "/settings/audit /runs/new?clone=1 /login?next=%22%3E%3Cscript%3E"
 ).split()
-TABS = ("", "/layers", "/evidence", "/timeline", "/log", "/config", "/environment")
+TABS = ("", "/layers", "/results", "/evidence", "/timeline", "/log", "/config", "/environment")
 
 
 @pytest.fixture(scope="module")

@@ -204,6 +204,7 @@ def test_a_form_of_ten_megabytes_is_refused(client: Any) -> None:
     [
         "",
         "/layers",
+        "/results",
         "/evidence",
         "/timeline",
         "/timeline/list",
