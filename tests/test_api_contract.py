@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from server import API, listening
 
-EXAMPLES = {GenerationMode.POSITIVE: 30, GenerationMode.NEGATIVE: 20}
+EXAMPLES = {GenerationMode.POSITIVE: 40, GenerationMode.NEGATIVE: 20}
 """Of each operation. Requests that are wrong on purpose take a while to think of."""
 OWNERS = "a-token-of-the-owner-for-tests"
 OWNER = {"Authorization": f"Bearer {OWNERS}"}
