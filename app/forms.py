@@ -5,7 +5,7 @@ Fields carry dotted names: `loader.batch_size`; `optimizer.name` for a choice an
 switch. pydantic's errors come with the same paths, so each stands beside its field.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -288,11 +288,12 @@ def of_items(items: Iterable[tuple[str, Any]]) -> Filled:
     return Filled(values, None if errors else config, errors)
 
 
-def by_field(errors: Sequence[Any]) -> dict[str, str]:
-    """pydantic's errors under the names of the fields that show them."""
+def by_field(errors: Sequence[Any], known: Container[str] | None = None) -> dict[str, str]:
+    """pydantic's errors under the names of the fields that show them: those known."""
+    known = field_names() if known is None else known
     found: dict[str, str] = {}
     for error in errors:
-        place = field_of(error)
+        place = field_of(error, known)
         said = message(error)
         if place == WHOLE and error["loc"]:
             said = f"{'.'.join(map(str, error['loc']))}: {said}"
@@ -300,14 +301,14 @@ def by_field(errors: Sequence[Any]) -> dict[str, str]:
     return found
 
 
-def field_of(error: Mapping[str, Any]) -> str:
+def field_of(error: Mapping[str, Any], known: Container[str]) -> str:
     """The field that an error belongs to."""
     # positions in lists are no part of a name: a trick is found by its own, a pattern by its list
     path = [part for part in error["loc"] if isinstance(part, str)]
     if error["type"].startswith("union_tag"):
         path.append("name")
     name = ".".join(path)
-    return name if name in field_names() else WHOLE
+    return name if name in known else WHOLE
 
 
 @cache

@@ -72,6 +72,9 @@ GET    viewer  /runs/{run}/timeline/list
 GET    viewer  /compare
 GET    viewer  /compare/legend
 GET    viewer  /compare/results
+GET    viewer  /lab
+GET    viewer  /lab/lessons/{name}
+POST   editor  /lab/lessons/{name}/ask
 GET    viewer  /queue
 GET    viewer  /queue/list
 POST   editor  /queue/pause

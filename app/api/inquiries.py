@@ -14,7 +14,7 @@ from app.inquiries import desk
 from app.inquiries.advice import advice
 from app.inquiries.desk import State, TooManyWait
 from app.models import inquiries
-from trainer.inquiries import AnyInquiry, Inquiry, Preflight
+from trainer.inquiries import AboutConfig, AnyInquiry, Inquiry, Preflight
 
 router = APIRouter(prefix="/inquiries", tags=["inquiries"])
 
@@ -25,7 +25,7 @@ HIDDEN = ("asked", "fence", "alone")
 def possible(inquiry: AnyInquiry, engine: AnEngine) -> Inquiry:
     """A question on a config that can be carried out; found out before the database is locked."""
     # what is wrong with a config is what a pre-flight is asked
-    if not isinstance(inquiry, Preflight):
+    if isinstance(inquiry, AboutConfig) and not isinstance(inquiry, Preflight):
         must_be_possible(inquiry.config, engine)
     return inquiry
 

@@ -23,7 +23,10 @@ from trainer.store.database_clock import database_now
 
 MOST_WAITING = 100
 KEPT = 1000
-"""Inquiries that are over are forgotten from the thousandth on."""
+"""Inquiries about nothing in particular, once over, are forgotten from the thousandth on."""
+KEPT_ABOUT_RUNS = 10_000
+"""Those about runs, which go with their run, from the ten thousandth on: evidence stays longer than
+a lesson that somebody played with."""
 MOST_CLAIMS = 2
 """An inquiry whose worker was lost is tried once more: perhaps it is what ends workers."""
 
@@ -109,10 +112,12 @@ def newest_about(connection: Connection, run_id: int) -> dict[str, Row[Any]]:
 
 
 def forget_old(connection: Connection) -> None:
-    ended = inquiries.c.ended_at.is_not(None)
-    newest = select(inquiries.c.id).where(ended).order_by(inquiries.c.id.desc())
-    oldest_kept = newest.offset(KEPT).limit(1).scalar_subquery()
-    connection.execute(delete(inquiries).where(ended, inquiries.c.id <= oldest_kept))
+    about_none = inquiries.c.run_id.is_(None)
+    for which, kept in ((about_none, KEPT), (~about_none, KEPT_ABOUT_RUNS)):
+        over = inquiries.c.ended_at.is_not(None) & which
+        newest = select(inquiries.c.id).where(over).order_by(inquiries.c.id.desc())
+        oldest_kept = newest.offset(kept).limit(1).scalar_subquery()
+        connection.execute(delete(inquiries).where(over, inquiries.c.id <= oldest_kept))
 
 
 def waits() -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from app.run_view import find_run
 from app.worker_view import count_alive
 from trainer.config import RunConfig
 from trainer.inquiries import INQUIRIES, Equivalence, Inquiry, Preflight, Reproducibility
+from trainer.lessons import LESSONS
 from trainer.part import name_of
 from trainer.store.database import writing
 
@@ -25,6 +26,10 @@ router = APIRouter()
 
 Number = Annotated[int, Path(ge=1, lt=2**63)]
 TITLES = {name_of(kind): kind.title for kind in INQUIRIES}
+TEMPLATES = {name_of(kind): name_of(kind) for kind in INQUIRIES} | {
+    name_of(lesson): "lesson" for lesson in LESSONS
+}
+"""By which template the answer of each kind is shown: lessons all by the same."""
 
 
 @router.post("/runs/new/try")
@@ -91,6 +96,7 @@ def fragment(row: Row[Any], *, is_helpless: bool = False) -> Markup:
     return Markup(
         template.render(
             inquiry=row,
+            template=TEMPLATES[row.kind],
             title=TITLES[row.kind],
             is_helpless=is_helpless,
             advice=advice(row.cause),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -130,6 +131,25 @@ def told(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def cell(value: Any) -> str:
+    """A value in a table that may hold anything."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value)
+
+
+def as_json(value: Any) -> str:
+    """For a script to read out of an attribute; what is not finite becomes null."""
+    return orjson.dumps(value).decode()
+
+
+def chart_rows(chart: Mapping[str, Any]) -> list[list[Any]]:
+    """The points of a chart's lines as rows: where, then of each line what it is there."""
+    lines = [dict(zip(line["x"], line["y"], strict=True)) for line in chart["lines"]]
+    places = dict.fromkeys(place for line in lines for place in line)
+    return [[place, *(line.get(place) for line in lines)] for place in places]
+
+
 def written(value: float | None, kind: str) -> str:
     """A value as number, share, duration or size."""
     return WRITERS[kind](value)
@@ -195,6 +215,9 @@ def environment() -> Environment:
         "exact_moment": exact_moment,
         "colour": colour,
         "told": told,
+        "cell": cell,
+        "json": as_json,
+        "chart_rows": chart_rows,
         "marked": marked,
         "markdown": markdown,
         "written": written,

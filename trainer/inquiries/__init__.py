@@ -4,19 +4,23 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from trainer.inquiries.base import Bench, Cancelled, Inquiry, Tell
 from trainer.inquiries.equivalence import Equivalence
 from trainer.inquiries.loader_sweep import LoaderSweep
 from trainer.inquiries.preflight import Preflight
 from trainer.inquiries.reproducibility import Reproducibility
+from trainer.inquiry import AboutConfig, Bench, Cancelled, Inquiry, Tell
+from trainer.lessons import LESSONS, AnyLesson
 
 AnyInquiry = Annotated[
-    Preflight | Equivalence | Reproducibility | LoaderSweep, Field(discriminator="name")
+    Preflight | Equivalence | Reproducibility | LoaderSweep | AnyLesson,
+    Field(discriminator="name"),
 ]
 INQUIRIES: tuple[type[Inquiry], ...] = get_args(get_args(AnyInquiry)[0])
 
 __all__ = [
     "INQUIRIES",
+    "LESSONS",
+    "AboutConfig",
     "AnyInquiry",
     "Bench",
     "Cancelled",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationError
 
 from trainer.config import RunConfig
-from trainer.inquiries.base import Bench, Inquiry
+from trainer.inquiry import AboutConfig, Bench
 from trainer.part import Refused
 from trainer.proofs.equivalence import prove
 from trainer.proofs.step import Ground
@@ -16,7 +16,7 @@ from trainer.threads import threads
 from trainer.tricks import TRICKS, Trick, name_of
 
 
-class Equivalence(Inquiry):
+class Equivalence(AboutConfig):
     """Take one optimizer step of a config with each trick and without it, and compare.
 
     Loss, gradient and update of every parameter, in single and in double precision. A trick that

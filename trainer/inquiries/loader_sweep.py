@@ -15,8 +15,8 @@ from trainer.build import build_setup
 from trainer.check import check
 from trainer.config import RunConfig
 from trainer.failures import is_out_of_memory
-from trainer.inquiries.base import Bench, Inquiry
 from trainer.inquiries.loader_row import Row, knees, verdict
+from trainer.inquiry import AboutConfig, Bench
 from trainer.loader import usable_cores
 from trainer.pace import loading_pace, training_pace
 from trainer.part import Refused
@@ -29,7 +29,7 @@ Workers = Annotated[int, Field(ge=0, le=64)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class LoaderSweep(Inquiry):
+class LoaderSweep(AboutConfig):
     """How fast batches come with more or fewer loader processes, and whether training gains.
 
     Each number of workers is tried with each batch size: first batches are taken and dropped,

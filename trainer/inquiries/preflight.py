@@ -16,7 +16,7 @@ from trainer.check import check, facts
 from trainer.clock import Clock
 from trainer.config import RunConfig
 from trainer.failures import Cause, Diverged, failure_of
-from trainer.inquiries.base import Bench, Cancelled, Inquiry
+from trainer.inquiry import AboutConfig, Bench, Cancelled
 from trainer.loop import Progress, evaluate, train
 from trainer.memory import peak_memory_bytes, start_measuring
 from trainer.part import Refused
@@ -31,7 +31,7 @@ STEADY_SECONDS = 1.0
 BLAMED = {Cause.OUT_OF_MEMORY: "loader.batch_size", Cause.DIVERGED: "optimizer.name"}
 
 
-class Preflight(Inquiry):
+class Preflight(AboutConfig):
     """Try a few real steps of a config on the real device, and evaluate one batch.
 
     Tells the time of a step, of an epoch and of the whole run, the memory, the shapes, what each

@@ -5,11 +5,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.inquiries.base import Bench, Inquiry
+from trainer.inquiry import AboutConfig, Bench
 from trainer.proofs.reproducibility import reproduce
 
 
-class Reproducibility(Inquiry):
+class Reproducibility(AboutConfig):
     """Train the first steps of a config twice, each in a fresh process, and compare every bit.
 
     Batches, outputs of layers, gradients, weights and losses of every step are hashed. The answer

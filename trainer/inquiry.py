@@ -37,13 +37,22 @@ class Inquiry(Part):
 
     needs_device_alone: ClassVar[bool] = False
     """Whether it measures time: then it waits until nothing is trained on its device."""
-    config: RunConfig = Field(RunConfig(), description="The training that is asked about.")
 
     @property
     def device(self) -> str:
         """Where it is to be answered."""
-        return self.config.device
+        return "auto"
 
     def answer(self, bench: Bench) -> Mapping[str, Any]:
         """The answer as JSON. Raises Refused when it cannot be had, naming the way out."""
         raise NotImplementedError
+
+
+class AboutConfig(Inquiry):
+    """A question about one training."""
+
+    config: RunConfig = Field(RunConfig(), description="The training that is asked about.")
+
+    @property
+    def device(self) -> str:
+        return self.config.device

@@ -1,0 +1,78 @@
+// Figures that lessons and proofs show: charts by Plotly, pictures on canvases.
+import { colour, draw, plain } from "./charts.js";
+
+const COLOURS = ["--run-1", "--run-0", "--run-2", "--run-3", "--run-4", "--run-6"];
+const HEIGHT = 280;
+
+/** Draw every figure inside `place` that is not drawn yet. */
+export function drawFigures(place) {
+  for (const figure of place.querySelectorAll("[data-chart]")) {
+    const chart = JSON.parse(figure.dataset.chart);
+    draw(figure.querySelector(".plot"), () => drawing(chart));
+  }
+  for (const figure of place.querySelectorAll("[data-pictures]")) paint(figure, JSON.parse(figure.dataset.pictures).pictures);
+}
+
+function drawing(chart) {
+  const traces = chart.lines.map((line, number) => (chart.kind === "bars" ? bars : curve)(chart, line, number));
+  const yaxis = { title: { text: plain(chart.y_title) } };
+  if (chart.is_log) Object.assign(yaxis, { type: "log", exponentformat: "power", dtick: 2 });
+  return {
+    traces,
+    layout: {
+      height: HEIGHT,
+      showlegend: chart.lines.length > 1,
+      barmode: "group",
+      hovermode: "x unified",
+      xaxis: { title: { text: plain(chart.x_title) }, ...(typeof chart.lines[0]?.x[0] === "string" ? { type: "category" } : {}) },
+      yaxis,
+      margin: { t: 28 },
+    },
+  };
+}
+
+function curve(chart, line, number) {
+  const stroke = line.is_reference ? colour("--dim") : colour(COLOURS[number % COLOURS.length]);
+  return {
+    type: "scatter",
+    mode: line.x.length > 40 ? "lines" : "lines+markers",
+    name: plain(line.name),
+    x: line.x,
+    y: values(chart, line),
+    line: { color: stroke, width: 2, dash: line.is_reference ? "dash" : "solid" },
+    marker: { size: 6 },
+  };
+}
+
+function bars(chart, line, number) {
+  return {
+    type: "bar",
+    name: plain(line.name),
+    x: line.x.map(plain),
+    y: values(chart, line),
+    marker: { color: line.is_reference ? colour("--dim") : colour(COLOURS[number % COLOURS.length]) },
+  };
+}
+
+/** What is not finite leaves a gap. A logarithmic axis has no zero: exact agreement stands at its
+ *  foot, below all rounding. */
+function values(chart, line) {
+  const finite = line.y.map((value) => (typeof value === "number" ? value : null));
+  return chart.is_log ? finite.map((value) => (value === 0 ? 1e-18 : value)) : finite;
+}
+
+/** Numbers as greys, all pictures of a figure on one scale. */
+function paint(figure, pictures) {
+  const all = pictures.flatMap((picture) => picture.values.flat());
+  const lowest = all.reduce((least, value) => Math.min(least, value), Infinity);
+  const highest = all.reduce((most, value) => Math.max(most, value), -Infinity);
+  figure.querySelectorAll("canvas").forEach((canvas, number) => {
+    const rows = pictures[number].values;
+    const image = new ImageData(rows[0].length, rows.length);
+    rows.flat().forEach((value, at) => {
+      const grey = highest > lowest ? Math.round((255 * (value - lowest)) / (highest - lowest)) : 0;
+      image.data.set([grey, grey, grey, 255], 4 * at);
+    });
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  });
+}
