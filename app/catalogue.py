@@ -67,5 +67,8 @@ def describe_trick(trick: type[Trick]) -> dict[str, Any]:
         "claim": vars(trick.claim),
         "owns": sorted(trick.owns),
         "clashes": dict(trick.clashes),
+        "helps": list(trick.helps),
+        "cost": trick.cost,
         "traps": list(trick.traps),
+        "sources": [trick.claim.source, *trick.sources],
     }

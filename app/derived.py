@@ -63,6 +63,6 @@ DERIVED = {
     "progress": Derived(("status", "step", "total_steps"), progress),
     "seconds_left": Derived((*PACE, "total_steps", "started_at", "attempt"), seconds_left),
     "samples_per_second": Derived((*PACE, "result", "steps_per_epoch"), samples_per_second),
-    "tricks": Derived(("config",), lambda row: [t["name"] for t in row.config["tricks"]]),
+    "tricks": Derived(("trick_names",), lambda row: row.trick_names.split()),
     "main_metric": Derived(("config",), lambda row: kind_of(row.config).main_metric),
 }

@@ -87,6 +87,8 @@ runs = Table(
     Column("result", Document),
     Column("evidence", Document),
     Column("version", Number, nullable=False, server_default=text("0"), comment="grows with news"),
+    Column("trick_names", Text, nullable=False, server_default="", comment="with spaces around"),
+    Index("ix_runs_trick_names", "trick_names"),
     Index("ix_runs_queue", "status", "priority", "place"),
     Index("ix_runs_archived_at", "archived_at"),
     sqlite_strict=True,

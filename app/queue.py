@@ -67,6 +67,7 @@ def add(
             recipe=recipe,
             note=note,
             config=config.model_dump(mode="json"),
+            trick_names=trick_names(config),
             wanted_device=config.device,
             request_key=request_key,
             status=Status.QUEUED,
@@ -81,6 +82,11 @@ def add(
     connection.execute(update(runs).where(runs.c.id == run_id).values(name=named, place=run_id))
     note_event(connection, run_id, Status.QUEUED, person(), why)
     return run_id
+
+
+def trick_names(config: RunConfig) -> str:
+    """The names of its tricks with a space around each, so that one can be searched for."""
+    return " ".join(["", *(trick.name for trick in config.tricks), ""]) if config.tricks else ""
 
 
 def add_once(

@@ -74,7 +74,7 @@ def read_fields(connection: Connection, ids: Sequence[int], tree: Tree) -> list[
 
 def columns_for(tree: Tree) -> list[str]:
     needed = {name for key in tree if key in DERIVED for name in DERIVED[key].columns}
-    return [name for name in SHOWN if name in needed or name in tree]
+    return [name for name in tuple(runs.c.keys()) if name in needed or name in tree]
 
 
 def column(name: str) -> Any:

@@ -25,7 +25,7 @@ VALUES = ("first", "last", "lowest", "highest")
 METRIC = ("points", "nonfinite", "last_step", "lowest_step", "highest_step", *VALUES)
 """What a run shows of each of its metrics: a list of runs has thousands of them."""
 
-INTERNAL = ("fence", "request_key", "tries", "place")
+INTERNAL = ("fence", "request_key", "tries", "place", "trick_names")
 SHOWN = tuple(key for key in tuple(runs.c.keys()) if key not in INTERNAL)
 
 

@@ -6,8 +6,9 @@ const HEIGHT = 280;
 
 /** Draw every figure inside `place` that is not drawn yet. */
 export function drawFigures(place) {
-  for (const figure of place.querySelectorAll("[data-chart]")) {
+  for (const figure of place.querySelectorAll("[data-chart]:not([data-drawn])")) {
     const chart = JSON.parse(figure.dataset.chart);
+    figure.dataset.drawn = "yes";
     draw(figure.querySelector(".plot"), () => drawing(chart));
   }
   for (const figure of place.querySelectorAll("[data-pictures]")) paint(figure, JSON.parse(figure.dataset.pictures).pictures);

@@ -46,8 +46,9 @@ document.addEventListener("click", async ({ target }) => {
   }
 });
 
-/** A button that asks: `data-ask` is where, `data-into` the id of the place for the answer. */
-export function askOnClick(button) {
+/** A button that asks: `data-ask` is where, `data-into` the id of the place for the answer;
+ *  `tell` hears each state. */
+export function askOnClick(button, tell = () => {}) {
   button.hidden = false;
   button.addEventListener("click", async () => {
     const place = document.getElementById(button.dataset.into);
@@ -55,7 +56,7 @@ export function askOnClick(button) {
     try {
       const response = await fetch(button.dataset.ask, { method: "POST" });
       const { number, detail } = await response.json();
-      if (number) await followInquiry(number, place);
+      if (number) await followInquiry(number, place, tell);
       else place.textContent = detail ?? "The server does not answer; try again.";
     } finally {
       button.disabled = false;

@@ -203,7 +203,7 @@ def test_a_page_that_is_just_full_is_the_last_one(many: TestClient) -> None:
 
 
 def test_a_run_queued_while_paging_moves_no_other_to_another_page(client: TestClient) -> None:
-    created(client)
+    created(client), created(client)
     newest = created(client)["id"]
     first = client.get(RUNS, params={"limit": 2}).json()
     created(client)

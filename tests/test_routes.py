@@ -72,6 +72,9 @@ GET    viewer  /runs/{run}/timeline/list
 GET    viewer  /compare
 GET    viewer  /compare/legend
 GET    viewer  /compare/results
+GET    viewer  /tricks
+GET    viewer  /tricks/{name}
+POST   editor  /tricks/{name}/prove
 GET    viewer  /lab
 GET    viewer  /lab/lessons/{name}
 POST   editor  /lab/lessons/{name}/ask

@@ -33,6 +33,7 @@ from trainer.tasks import (
     Task,
 )
 from trainer.tasks import fashion_mnist as fashion
+from trainer.tasks.bundled import numbers_in
 from trainer.tasks.digit_scenes import scenes
 from trainer.tasks.digits import read_digits
 from trainer.tasks.idx import read_idx
@@ -64,6 +65,22 @@ def test_no_test_example_of_the_digits_is_trained_on(tmp_path: Path) -> None:
     together = torch.cat([data.train.inputs, data.test.inputs]).flatten(1)
     original = torch.from_numpy(load_digits().data.astype("uint8"))
     assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, original.tolist()))
+
+
+def test_bundled_numbers_are_those_that_scikit_learn_reads() -> None:
+    from sklearn.datasets import load_breast_cancer, load_diabetes
+
+    cancer, diabetes = load_breast_cancer(), load_diabetes(scaled=False)
+    rows = numbers_in("breast_cancer.csv", delimiter=",", skiprows=1)
+    assert np.array_equal(rows[:, :30], cancer.data)
+    assert np.array_equal(rows[:, 30], cancer.target)
+    assert np.array_equal(numbers_in("diabetes_data_raw.csv.gz"), diabetes.data)
+    assert np.array_equal(numbers_in("diabetes_target.csv.gz"), diabetes.target)
+
+
+def test_a_table_that_is_not_bundled_is_named() -> None:
+    with pytest.raises(Refused, match="this version of scikit-learn has no wine"):
+        numbers_in("wine.csv")
 
 
 def test_normalised_training_inputs_have_mean_0_and_spread_1(tmp_path: Path) -> None:

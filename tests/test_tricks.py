@@ -83,6 +83,9 @@ def test_a_trick_says_what_it_claims_and_what_goes_wrong(trick: type[Trick]) -> 
     measures = {"train_seconds", "peak_memory_bytes", "accuracy", "reproducibility"}
     assert trick.claim.measure in measures
     assert trick.claim.source
+    assert trick.helps
+    assert trick.cost.endswith(".")
+    assert trick.sources
     assert trick.traps
     assert all(trap.endswith(".") for trap in trick.traps)
     assert trick.__doc__

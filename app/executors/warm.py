@@ -6,8 +6,6 @@ Nothing is computed here: a process that has used its threads must not fork.
 
 import gc
 
-import sklearn.datasets  # noqa: F401
-
 import app.cli
 import app.executors.training  # noqa: F401
 from trainer.check import facts

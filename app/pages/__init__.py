@@ -15,6 +15,7 @@ from app.pages import (
     runs,
     settings,
     timeline,
+    tricks,
 )
 
 router = APIRouter(include_in_schema=False)
@@ -29,6 +30,7 @@ for module in (
     timeline,
     compare,
     queue,
+    tricks,
     settings,
     access,
     login,

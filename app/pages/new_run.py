@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from sqlalchemy import Connection, Engine
 from starlette.datastructures import FormData
 
-from app import forms, queue
+from app import catalogue, forms, queue
 from app.access.roles import actor
 from app.connections import AnEngine, Reading
 from app.forms import Filled
@@ -21,7 +21,7 @@ from app.run_view import find_run
 from app.sources import missing_sources
 from trainer.check import facts
 from trainer.config import RunConfig
-from trainer.part import Refused
+from trainer.part import Refused, name_of
 from trainer.recipes import RECIPES, recipe
 from trainer.store.database import writing
 
@@ -36,11 +36,21 @@ Reference = Annotated[str, Query(max_length=200)]
 
 @router.get("/runs/new")
 def page(
-    request: Request, connection: Reading, recipe: Reference = "", clone: Reference = ""
+    request: Request,
+    connection: Reading,
+    recipe: Reference = "",
+    clone: Reference = "",
+    trick: Reference = "",
 ) -> HTMLResponse:
-    """The form, filled from a recipe or from another run."""
+    """The form, filled from a recipe or from another run, perhaps with a trick switched on."""
     filled, about = preset(connection, recipe, clone)
-    return show(request, filled, about)
+    return show(request, with_trick(filled, trick) if trick else filled, about)
+
+
+def with_trick(filled: Filled, name: str) -> Filled:
+    """The same form with a trick on. Raises NotThere with the names there are."""
+    switch = f"tricks.{name_of(catalogue.find('trick', name))}.on"
+    return forms.of_items({**filled.values, switch: "on"}.items())
 
 
 def preset(connection: Connection, name: str, clone: str) -> tuple[Filled, dict[str, str]]:

@@ -150,6 +150,24 @@ def chart_rows(chart: Mapping[str, Any]) -> list[list[Any]]:
     return [[place, *(line.get(place) for line in lines)] for place in places]
 
 
+def layer_errors(proof: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors of a proof layer by layer, as a figure."""
+    layers = proof["judged"]["layers"]
+    lines = [
+        {"name": name, "x": list(layers), "y": [errors[place] for errors in layers.values()]}
+        for place, name in enumerate(("gradient", "update"))
+    ]
+    return {
+        "is": "chart",
+        "title": "Every layer",
+        "kind": "bars",
+        "is_log": True,
+        "x_title": "Parameter",
+        "y_title": "relative error",
+        "lines": lines,
+    }
+
+
 def written(value: float | None, kind: str) -> str:
     """A value as number, share, duration or size."""
     return WRITERS[kind](value)
@@ -177,6 +195,15 @@ def range_of(field: Input) -> str:
     if lowest is None or highest is None:
         return "" if lowest is None else f"from {lowest:g}"
     return f"from {lowest:g} to {highest:g}"
+
+
+def step_of(field: Input) -> float:
+    """How far a slider of a number moves at a time: a round hundredth of its range."""
+    if field.kind == "integer":
+        return 1
+    hundredth = (field.attributes["max"] - field.attributes["min"]) / 100
+    power = 10 ** math.floor(math.log10(hundredth))
+    return float(f"{round(hundredth / power) * power:.0e}")
 
 
 def without(runs: Sequence[Mapping[str, Any]], left_out: Mapping[str, Any]) -> str:
@@ -218,11 +245,13 @@ def environment() -> Environment:
         "cell": cell,
         "json": as_json,
         "chart_rows": chart_rows,
+        "layer_errors": layer_errors,
         "marked": marked,
         "markdown": markdown,
         "written": written,
         "change": change,
         "range": range_of,
+        "step": step_of,
         "metric_title": title,
         "metric_kind": lambda name: metric(name).shown_as,
     }

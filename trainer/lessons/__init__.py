@@ -4,8 +4,30 @@ from typing import get_args
 
 from trainer.lessons.accumulation import AccumulationLesson
 from trainer.lessons.base import Lesson
+from trainer.lessons.captured import CapturedLesson
+from trainer.lessons.drift import DriftLesson
+from trainer.lessons.fold_time import FoldTimeLesson
+from trainer.lessons.frozen import FrozenLesson
+from trainer.lessons.layer_rates import LayerRatesLesson
+from trainer.lessons.loader_workers import LoaderWorkersLesson
+from trainer.lessons.new_shapes import NewShapesLesson
+from trainer.lessons.running_mean import RunningMeanLesson
+from trainer.lessons.shifts import ShiftsLesson
+from trainer.lessons.transfer import TransferLesson
 
-AnyLesson = AccumulationLesson
-LESSONS: tuple[type[Lesson], ...] = get_args(AnyLesson) or (AnyLesson,)
+AnyLesson = (
+    NewShapesLesson
+    | AccumulationLesson
+    | RunningMeanLesson
+    | FoldTimeLesson
+    | LoaderWorkersLesson
+    | CapturedLesson
+    | DriftLesson
+    | FrozenLesson
+    | TransferLesson
+    | LayerRatesLesson
+    | ShiftsLesson
+)
+LESSONS: tuple[type[Lesson], ...] = get_args(AnyLesson)
 
-__all__ = ["LESSONS", "AccumulationLesson", "AnyLesson", "Lesson"]
+__all__ = ["LESSONS", "AnyLesson", "Lesson"]

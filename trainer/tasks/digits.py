@@ -2,11 +2,13 @@
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 
 from trainer.data_folders import DataFolders
 from trainer.streams import generator
 from trainer.tasks.base import Examples, TaskData
+from trainer.tasks.bundled import numbers_in
 from trainer.tasks.selection import SelectableTask
 
 EXAMPLES = 1797
@@ -38,12 +40,8 @@ class Digits(SelectableTask):
 
 def read_digits() -> tuple[Examples, Examples]:
     """The digits to train on and to test on: inputs (N, 1, 8, 8) from 0 to 16, targets (N,)."""
-    # imported here: scikit-learn takes half a second, and few tasks need it
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    inputs = torch.from_numpy(bunch.images.astype("uint8")).unsqueeze(1)
-    targets = torch.from_numpy(bunch.target.astype("int64"))
+    rows = torch.from_numpy(numbers_in("digits.csv.gz", delimiter=",", dtype=np.uint8))
+    inputs, targets = rows[:, :64].reshape(-1, 1, 8, 8), rows[:, 64].long()
     # one fixed split for everybody: the run's seed must not change what is tested
     order = torch.randperm(EXAMPLES, generator=generator(0, "digits", "split"))
     test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]

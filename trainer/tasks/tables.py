@@ -1,6 +1,6 @@
 """breast_cancer and diabetes: small tables of measurements, bundled with scikit-learn."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from trainer.data_folders import DataFolders
 from trainer.streams import generator
 from trainer.targets import Kind
 from trainer.tasks.base import Examples, Task, TaskData, TaskFacts
+from trainer.tasks.bundled import Numbers, numbers_in
 
 TEST_SHARE = 0.2
 
@@ -38,9 +39,9 @@ class BreastCancer(Task):
         )
 
     def load(self, folders: DataFolders) -> TaskData:
-        from sklearn.datasets import load_breast_cancer
-
-        return table(self.name, load_breast_cancer())
+        # a line of names before the numbers
+        rows = numbers_in("breast_cancer.csv", delimiter=",", skiprows=1)
+        return table(self.name, rows[:, :30], rows[:, 30])
 
 
 class Diabetes(Task):
@@ -68,9 +69,8 @@ class Diabetes(Task):
         )
 
     def load(self, folders: DataFolders) -> TaskData:
-        from sklearn.datasets import load_diabetes
-
-        data = table(self.name, load_diabetes(scaled=False))
+        measured = numbers_in("diabetes_data_raw.csv.gz")
+        data = table(self.name, measured, numbers_in("diabetes_target.csv.gz"))
         targets = data.train.targets
         return TaskData(
             data.train,
@@ -82,10 +82,10 @@ class Diabetes(Task):
         )
 
 
-def table(name: str, bunch: Any) -> TaskData:
+def table(name: str, measured: Numbers, wanted: Numbers) -> TaskData:
     """Rows (N, columns) and targets (N, 1), both float32, split once for everybody."""
-    inputs = torch.from_numpy(np.asarray(bunch.data, np.float32))
-    targets = torch.from_numpy(np.asarray(bunch.target, np.float32)).unsqueeze(1)
+    inputs = torch.from_numpy(np.asarray(measured, np.float32))
+    targets = torch.from_numpy(np.asarray(wanted, np.float32)).unsqueeze(1)
     order = torch.randperm(len(inputs), generator=generator(0, name, "split"))
     tested = round(TEST_SHARE * len(inputs))
     test, train = order[:tested], order[tested:]

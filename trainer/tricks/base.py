@@ -54,6 +54,20 @@ class Claim:
     source: str
     """Where the claim comes from."""
 
+    @property
+    def promise(self) -> str:
+        """The same in words."""
+        words = PROMISES.get((self.measure, self.lower))
+        return words or f"{'lower' if self.lower else 'higher'} {self.measure.replace('_', ' ')}"
+
+
+PROMISES = {
+    ("train_seconds", True): "less training time",
+    ("peak_memory_bytes", True): "less peak memory",
+    ("accuracy", False): "higher accuracy",
+    ("reproducibility", False): "results that can be repeated",
+}
+
 
 class Trick(Part):
     """A change to a setup. Its fields are its parameters, its docstring its documentation."""
@@ -65,8 +79,14 @@ class Trick(Part):
     """Slots of the setup that only one trick may replace."""
     clashes: ClassVar[Mapping[str, str]] = {}
     """Names of tricks that cannot be on together with this one, and why."""
+    helps: ClassVar[tuple[str, ...]] = ()
+    """When it is worth switching on, a sentence each."""
+    cost: ClassVar[str] = ""
+    """What it takes in time, memory or care, in a few words."""
     traps: ClassVar[tuple[str, ...]] = ()
     """What goes wrong with it, a sentence each."""
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Where more is written about it, beside the source of its claim."""
 
     def apply(self, setup: Setup) -> None:
         """Edit the setup, once, before the first step.

@@ -43,11 +43,19 @@ class CudnnBenchmark(Trick):
     clashes: ClassVar[Mapping[str, str]] = {
         "deterministic": "the search times candidates, and the winner differs from run to run"
     }
+    helps: ClassVar[tuple[str, ...]] = (
+        "Convolutional networks on an NVIDIA GPU whose batches all have one shape.",
+        "Long runs: the search is paid back step by step.",
+    )
+    cost: ClassVar[str] = "A search for each new shape, and more memory while it lasts."
     traps: ClassVar[tuple[str, ...]] = (
         "Each new input shape is searched again: drop the last smaller batch of an epoch.",
         "The search briefly needs more memory.",
         "The winner can differ between processes, and with it the last bits of the result.",
         "No effect on the CPU, or on a network without convolutions.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "torch.backends.cudnn, benchmark_limit, in the PyTorch documentation",
     )
     name: Literal["cudnn_benchmark"] = "cudnn_benchmark"
     limit: int = Field(

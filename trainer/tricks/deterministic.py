@@ -35,11 +35,20 @@ class Deterministic(Trick):
     clashes: ClassVar[Mapping[str, str]] = {
         "cudnn_benchmark": "the search times candidates, and the winner differs from run to run"
     }
+    helps: ClassVar[tuple[str, ...]] = (
+        "Where two runs must agree to the bit: to find out whether a change changes nothing, "
+        "or where a run goes wrong.",
+    )
+    cost: ClassVar[str] = "Some operations are slower, some are refused."
     traps: ClassVar[tuple[str, ...]] = (
         "It makes operations repeatable, not random numbers; add the seed trick.",
         "On CUDA, average pooling in 3-d, adaptive pooling, interpolation and CTC loss have no "
         "deterministic backward, nor has MaxPool3d before torch 2.13.",
         "Deterministic algorithms can be slower.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "torch.use_deterministic_algorithms, the list in its documentation",
+        "cuBLAS documentation, Results reproducibility",
     )
     name: Literal["deterministic"] = "deterministic"
     warn_only: bool = Field(

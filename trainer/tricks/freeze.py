@@ -33,6 +33,11 @@ class Freeze(Trick):
         lower=True,
         source="Yosinski and others, How transferable are features in deep neural networks?, 2014",
     )
+    helps: ClassVar[tuple[str, ...]] = (
+        "Few examples, and layers that were trained before on something like them.",
+        "First layers frozen save their backward pass, and the memory of what it needs.",
+    )
+    cost: ClassVar[str] = "What is frozen cannot adapt."
     traps: ClassVar[tuple[str, ...]] = (
         "Frozen from the start, fresh layers never learn: freeze what was trained before.",
         "A frozen batch norm in training mode goes on moving its running statistics.",
@@ -42,6 +47,9 @@ class Freeze(Trick):
         "move it on; here gradients of frozen weights are None.",
         "Thawed while the rate is high, layers forget what they had learned: thaw late in the "
         "schedule, or give deep layers a lower rate.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "PyTorch tutorials, Transfer Learning for Computer Vision",
     )
     name: Literal["freeze"] = "freeze"
     layers: str = Field(

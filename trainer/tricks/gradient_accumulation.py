@@ -32,12 +32,24 @@ class GradientAccumulation(Trick):
         "peak_memory_bytes", lower=True, source="PyTorch documentation, AMP examples"
     )
     owns: ClassVar[frozenset[str]] = frozenset({"backward", "batches_per_step"})
+    helps: ClassVar[tuple[str, ...]] = (
+        "The batch that the learning rate was tuned for does not fit into the memory.",
+        "Only the small batch matters to speed: a GPU that is busy with it gains nothing from "
+        "a larger one.",
+    )
+    cost: ClassVar[str] = (
+        "A step takes as long as its batches together; there are fewer steps in an epoch."
+    )
     traps: ClassVar[tuple[str, ...]] = (
         "Dividing each loss by the number of batches is wrong with class weights, ignored "
         "targets or a short last window; here the window's own divisor is used.",
         "Batch norm averages over the small batch: the gradient differs from the large batch's, "
         "and no scaling mends that. The running statistics can be mended; see below.",
         "Schedules and averages count optimizer steps, of which there are fewer.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "Goyal and others, Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour, 2017",
+        "Ioffe and Szegedy, Batch Normalization, 2015, for what batch norm does to small batches",
     )
     name: Literal["gradient_accumulation"] = "gradient_accumulation"
     steps: int = Field(4, ge=2, le=1024, description="Small batches per optimizer step.")

@@ -33,10 +33,17 @@ class LayerwiseLearningRate(Trick):
         source="Howard and Ruder, Universal language model fine-tuning for text classification, "
         "2018",
     )
+    helps: ClassVar[tuple[str, ...]] = (
+        "With starting weights: deep layers keep what they know, the head learns fast.",
+    )
+    cost: ClassVar[str] = "One more number to choose."
     traps: ClassVar[tuple[str, ...]] = (
         "For layers that start fresh, a lower rate is only slower: begin with trained weights.",
         "A small decay over many modules leaves the first ones all but frozen.",
         "AdamW's weight decay is multiplied by the rate, so deep layers are pulled less too.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "Clark and others, ELECTRA, 2020, section 3.1, for a decay by depth",
     )
     name: Literal["layerwise_learning_rate"] = "layerwise_learning_rate"
     decay: float = Field(

@@ -30,6 +30,10 @@ class RandomShift(Trick):
         source="Krizhevsky, Sutskever and Hinton (2012), ImageNet Classification, section 4.1; "
         "He et al. (2016), Deep Residual Learning, section 4.2",
     )
+    helps: ClassVar[tuple[str, ...]] = (
+        "Few pictures and many epochs: the network begins to learn them by heart.",
+    )
+    cost: ClassVar[str] = "Some time per batch on the device; training takes more epochs."
     traps: ClassVar[tuple[str, ...]] = (
         "Digits and letters must not be mirrored: they become other signs, or none.",
         "The training loss and accuracy are those of the moved images and look worse than they "
@@ -37,6 +41,9 @@ class RandomShift(Trick):
         "What is uncovered must look like background: zeros fit images that are dark around, "
         "the edge fits photographs.",
         "Training takes more epochs until it pays; in a short one it can cost accuracy.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "Shorten and Khoshgoftaar, A survey on Image Data Augmentation for Deep Learning, 2019",
     )
     name: Literal["random_shift"] = "random_shift"
     pixels: int = Field(

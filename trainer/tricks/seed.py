@@ -29,10 +29,19 @@ class Seed(Trick):
     claim: ClassVar[Claim] = Claim(
         "reproducibility", lower=False, source="PyTorch documentation, Reproducibility"
     )
+    helps: ClassVar[tuple[str, ...]] = (
+        "Always, where a result is to be shown to somebody else, or compared with another run.",
+        "Where a run fails now and then: with a seed it fails again.",
+    )
+    cost: ClassVar[str] = "No time to speak of."
     traps: ClassVar[tuple[str, ...]] = (
         "A seed holds for one machine, one torch version and one number of threads.",
         "Operations without a deterministic form still differ; add the deterministic trick.",
         "The seed is itself a choice that moves the result: compare over several.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "Bouthillier and others, Accounting for Variance in Machine Learning Benchmarks, 2021",
+        "Picard, Torch.manual_seed(3407) is all you need, 2021",
     )
     name: Literal["seed"] = "seed"
 

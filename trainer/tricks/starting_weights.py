@@ -32,6 +32,11 @@ class StartingWeights(Trick):
         lower=False,
         source="Yosinski and others, How transferable are features in deep neural networks?, 2014",
     )
+    helps: ClassVar[tuple[str, ...]] = (
+        "Few examples, and a run on something similar with many.",
+        "To go on from where a run ended with another learning rate, loss or head.",
+    )
+    cost: ClassVar[str] = "A run to take from, and its checkpoint."
     traps: ClassVar[tuple[str, ...]] = (
         "Weights that match by name and shape can still mean something else: take them from the "
         "same kind of network.",
@@ -39,6 +44,9 @@ class StartingWeights(Trick):
         "out unless you say otherwise.",
         "A high learning rate washes out what was taken: lower it, or freeze layers at first.",
         "Batch norm brings the statistics of the source's data along.",
+    )
+    sources: ClassVar[tuple[str, ...]] = (
+        "Kornblith, Shlens and Le, Do Better ImageNet Models Transfer Better?, 2019",
     )
     name: Literal["starting_weights"] = "starting_weights"
     source: RunReference = Field(

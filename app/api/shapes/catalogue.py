@@ -48,7 +48,10 @@ class Trick(Part):
     claim: Claim
     owns: list[str]
     clashes: dict[str, str]
+    helps: list[str] = Field(description="When it is worth switching on.")
+    cost: str
     traps: list[str]
+    sources: list[str]
 
 
 class Recipe(Shape):
