@@ -45,7 +45,22 @@ form.addEventListener("input", () => {
   check();
   // an answer to what stood there before would mislead
   tried.classList.add("stale");
+  showFound({});
 });
+
+/** What a pre-flight came to, beside the fields it concerns. */
+function concluded(state) {
+  if (!state.over) return;
+  if (Object.keys(state.errors).length) showErrors(state.errors);
+  showFound(state.notes);
+}
+
+function showFound(notes) {
+  for (const place of form.querySelectorAll("[data-found]")) {
+    place.textContent = notes[place.dataset.found] ?? "";
+    place.hidden = !place.textContent;
+  }
+}
 
 const tried = document.getElementById("tried");
 const tryButton = document.getElementById("try");
@@ -57,7 +72,8 @@ tryButton.addEventListener("click", async () => {
     const response = await fetch("/runs/new/try", { method: "POST", body: new FormData(form) });
     const { number, errors = {}, detail } = await response.json();
     showErrors(errors);
-    if (number) await followInquiry(number, tried, (state) => state.over && Object.keys(state.errors).length && showErrors(state.errors));
+    showFound({});
+    if (number) await followInquiry(number, tried, concluded);
     else {
       tried.hidden = false;
       tried.textContent = detail ?? "Nothing was tried: some fields need another value.";

@@ -22,6 +22,16 @@ follow([header.dataset.run], (run) => {
   document.dispatchEvent(new CustomEvent("run", { detail: run }));
 });
 
+// one click: ask, and go where the answer comes
+header.addEventListener("click", async ({ target }) => {
+  if (!target.matches("[data-repeat]")) return;
+  target.disabled = true;
+  await fetch(target.dataset.repeat, { method: "POST" });
+  location.href = `/runs/${header.dataset.run}/evidence#about-reproducibility`;
+  // on that tab already: only the part behind the # has changed
+  if (document.getElementById("about-reproducibility")) location.reload();
+});
+
 // what a waiting run waits for changes without news of the run itself
 every(10_000, () => {
   if (status === "queued") update();

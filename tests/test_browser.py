@@ -77,6 +77,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def window(browser: Browser, served: Served) -> Iterator[Window]:
+    yield from opened(browser, served)
+
+
+def opened(browser: Browser, served: Served) -> Iterator[Window]:
     """A window whose page must not complain, nor ask any other host."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     context.set_default_timeout(PATIENCE_MS)
@@ -508,6 +512,9 @@ def test_a_config_is_tried_before_it_is_queued(window: Window) -> None:
     tried = page.locator("#tried")
     expect(tried).to_contain_text("It trains")
     expect(tried).to_contain_text("64×1×8×8")
+    expect(tried.locator("svg.bar rect").first).to_be_visible()
+    expect(page.locator("[data-found='loader.batch_size']")).to_contain_text("examples a second")
+    expect(page.locator("[data-found='model.name']")).to_contain_text("15 418 parameters")
     # what it says is of the form as it was
     page.fill("[id='loader.batch_size']", "32")
     expect(tried).to_have_class("tried stale")

@@ -73,19 +73,18 @@ def test_a_lesson_says_something_and_draws_it(kind: type[Lesson], bench: Bench) 
 
 
 @pytest.mark.parametrize("kind", [one for one in LESSONS if one not in MEASURED], ids=name_of)
-def test_a_lesson_has_an_answer_at_both_ends_of_every_field(
+def test_a_lesson_has_an_answer_at_both_ends_of_its_fields(
     kind: type[Lesson], bench: Bench
 ) -> None:
     schema = kind.model_json_schema()["properties"]
-    for field, facts in schema.items():
-        ends = [facts[end] for end in ("minimum", "maximum") if end in facts]
-        for value in [*ends, *(facts["enum"] if field != "name" and "enum" in facts else ())]:
-            try:
-                answer = shown(kind(**{field: value}), bench)
-            except Refused as refusal:
-                assert len(str(refusal)) > 20  # noqa: PT017
-            else:
-                assert "nan" not in answer["verdict"]
+    for end in ("minimum", "maximum"):
+        ends = {field: facts[end] for field, facts in schema.items() if end in facts}
+        try:
+            answer = shown(kind(**ends), bench)
+        except Refused as refusal:
+            assert len(str(refusal)) > 20  # noqa: PT017
+        else:
+            assert "nan" not in answer["verdict"]
 
 
 @pytest.mark.parametrize("kind", LESSONS, ids=name_of)

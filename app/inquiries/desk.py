@@ -4,7 +4,7 @@ As `app.queue` does for runs: a statement names the status it leaves and, where 
 fence it holds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -109,6 +109,15 @@ def newest_about(connection: Connection, run_id: int) -> dict[str, Row[Any]]:
     newest = select(func.max(inquiries.c.id)).where(inquiries.c.run_id == run_id)
     query = select(inquiries).where(inquiries.c.id.in_(newest.group_by(inquiries.c.kind)))
     return {row.kind: row for row in connection.execute(query)}
+
+
+def newest_answers(connection: Connection, kind: str, run_ids: Sequence[int]) -> dict[int, Any]:
+    """Of each of these runs the last answer of a kind, where there is one."""
+    own = (inquiries.c.run_id.in_(run_ids), inquiries.c.kind == kind)
+    finished = inquiries.c.status == State.FINISHED
+    newest = select(func.max(inquiries.c.id)).where(*own, finished).group_by(inquiries.c.run_id)
+    query = select(inquiries.c.run_id, inquiries.c.answer).where(inquiries.c.id.in_(newest))
+    return {row.run_id: row.answer for row in connection.execute(query)}
 
 
 def forget_old(connection: Connection) -> None:

@@ -13,6 +13,7 @@ from app.inquiries import desk
 from app.inquiries.advice import advice
 from app.inquiries.desk import State
 from app.pages.new_run import MOST_FIELDS, split, with_sources
+from app.pages.preflight import notes, slices
 from app.pages.templates import JINJA
 from app.run_view import find_run
 from app.worker_view import count_alive
@@ -79,6 +80,7 @@ def told(number: Number, connection: Reading, settings: TheSettings) -> JSONResp
             "over": row.ended_at is not None,
             "html": fragment(row, is_helpless=is_helpless),
             "errors": blamed(row),
+            "notes": noted(row),
         }
     )
 
@@ -100,8 +102,15 @@ def fragment(row: Row[Any], *, is_helpless: bool = False) -> Markup:
             title=TITLES[row.kind],
             is_helpless=is_helpless,
             advice=advice(row.cause),
+            slices=slices,
         )
     )
+
+
+def noted(row: Row[Any]) -> dict[str, str]:
+    """What a pre-flight that went well found out about the form's fields."""
+    is_preflight = row.kind == name_of(Preflight) and row.status == State.FINISHED
+    return notes(row.answer) if is_preflight and row.answer["ok"] else {}
 
 
 def blamed(row: Row[Any]) -> dict[str, str]:

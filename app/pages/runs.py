@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from app import labels
 from app.connections import Reading, TheSettings, Writing
+from app.inquiries import desk
 from app.models import Status, runs
 from app.order import queue_status
 from app.pages.failure import TITLES
@@ -18,6 +19,8 @@ from app.run_query import RunQuery, Sort, count_runs
 from app.run_view import list_runs, runs_by_id
 from app.samples import add_samples
 from app.worker_view import list_workers
+from trainer.inquiries import Reproducibility
+from trainer.part import name_of
 
 router = APIRouter()
 
@@ -79,8 +82,11 @@ def listed(connection: Connection, wanted: Shown, lease_seconds: float) -> dict[
     counts = status_counts(connection)
     total = count_runs(connection, wanted.query)
     alive = [w for w in list_workers(connection, lease_seconds) if w["is_alive"]]
+    listed_runs = list_runs(connection, wanted.query)
+    ids = [run["id"] for run in listed_runs]
     return {
-        "runs": list_runs(connection, wanted.query),
+        "runs": listed_runs,
+        "repeated": desk.newest_answers(connection, name_of(Reproducibility), ids),
         "query": wanted.query,
         "page": wanted.page,
         "pages": max(1, -(-total // PAGE)),
