@@ -224,6 +224,13 @@ def test_with_one_channel_or_one_frame_view_folds_time_rightly(bench: Bench) -> 
     assert all(shown(FoldTimeLesson(frames=1), bench)["numbers"]["same"])
 
 
+def test_one_clip_is_folded_without_a_copy_and_two_are_not(bench: Bench) -> None:
+    for clips, copied in ((1, False), (2, True)):
+        answer = shown(FoldTimeLesson(clips=clips), bench)
+        assert answer["numbers"]["is_copied"] is copied
+        assert ("is refused" in answer["remarks"][0]) is copied
+
+
 def test_what_is_caught_before_an_operation_in_place_is_overwritten(bench: Bench) -> None:
     numbers = shown(CapturedLesson(in_place=True, copies=False), bench)["numbers"]
     assert numbers["wrong"] == ["block1.norm", "block2.norm", "block3.norm"]

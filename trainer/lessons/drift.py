@@ -136,8 +136,8 @@ class DriftLesson(Lesson):
         sentence = found.sentence
         return (
             f"{sentence[0].upper()}{sentence[1:]}. After {self.steps} steps the weights are "
-            f"{apart[-1]:.2g} of their size apart, and the losses are {first.losses[-1]:.3f} and "
-            f"{second.losses[-1]:.3f}."
+            f"{100 * apart[-1]:.2g} % of their size apart, and the losses are "
+            f"{first.losses[-1]:.3f} and {second.losses[-1]:.3f}."
         )
 
 

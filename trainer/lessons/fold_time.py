@@ -21,13 +21,14 @@ class FoldTimeLesson(Lesson):
     `view` regards the same memory under other sizes and moves nothing: in memory the channels of a
     clip lie outside its frames, so `x.view(-1, C, H, W)` puts several moments of one channel where
     the channels of one moment belong. The shapes are right, and the pictures are wrong. The axes
-    have to be exchanged first, and then the memory no longer fits: `reshape` copies.
+    have to be exchanged first, and then the memory of several clips no longer fits: `reshape`
+    copies.
     """
 
     title: ClassVar[str] = "Folding time into the batch"
     note: ClassVar[int] = 4
     name: Literal["fold_time"] = "fold_time"
-    clips: int = Field(1, ge=1, le=4, description="Clips in the batch, N.")
+    clips: int = Field(2, ge=1, le=4, description="Clips in the batch, N.")
     channels: int = Field(3, ge=1, le=3, description="Channels of each frame, C.")
     frames: int = Field(4, ge=1, le=8, description="Frames of each clip, T.")
 
@@ -37,9 +38,10 @@ class FoldTimeLesson(Lesson):
         right = clips.transpose(1, 2).reshape(n * t, c, h, w)
         wrong = clips.view(-1, c, h, w)
         same = [torch.equal(one, two) for one, two in zip(wrong, right, strict=True)]
+        is_copied = right.untyped_storage().data_ptr() != clips.untyped_storage().data_ptr()
         refused = self.refusal(clips)
         return Shown(
-            verdict=self.verdict(same),
+            verdict=self.verdict(same, is_copied),
             figures=(
                 pictures("x.transpose(1, 2).reshape(-1, C, H, W): the frames", right, t),
                 pictures("x.view(-1, C, H, W): the same shape", wrong, t),
@@ -47,10 +49,10 @@ class FoldTimeLesson(Lesson):
                 rows_of_p3d(),
             ),
             remarks=(
-                f"x.transpose(1, 2).view(-1, C, H, W) does not work either: {refused}",
+                f"x.transpose(1, 2).view(-1, C, H, W) {refused}",
                 "Channels are drawn as greys beside one another, frame by frame.",
             ),
-            numbers={"same": same, "shape": list(wrong.shape)},
+            numbers={"same": same, "shape": list(wrong.shape), "is_copied": is_copied},
         )
 
     def moving_digits(self, digits: torch.Tensor) -> torch.Tensor:
@@ -70,8 +72,8 @@ class FoldTimeLesson(Lesson):
         calls = (Call("transpose", (1, 2)), Call("view", (n * t, c, h, w)))
         last = explain(clips.shape, calls)[-1]
         if last.after is not None:
-            return "it does here, since one of the two axes has length 1."
-        return f"{last.cause}."
+            return "works here too, since one of the axes that are to be joined has length 1."
+        return f"is refused: {last.cause}."
 
     def origins(self, n: int, c: int, t: int) -> Table:
         """Where each channel of the first pictures by view comes from."""
@@ -83,7 +85,7 @@ class FoldTimeLesson(Lesson):
             rows.append((f"picture {number}", ", ".join(parts), ", ".join(wanted)))
         return Table("What lies in each picture", ("By view", "It holds", "It should hold"), rows)
 
-    def verdict(self, same: list[bool]) -> str:
+    def verdict(self, same: list[bool], is_copied: bool) -> str:
         right = sum(same)
         if right == len(same):
             return (
@@ -92,7 +94,7 @@ class FoldTimeLesson(Lesson):
             )
         return (
             f"view gives the right shape and {right} of {len(same)} right pictures; transpose and "
-            "reshape give all of them, with a copy."
+            f"reshape give all of them, {'with' if is_copied else 'here even without'} a copy."
         )
 
 
