@@ -48,7 +48,7 @@ function mark(one) {
     x: [one.x],
     y: [one.y],
     showlegend: false,
-    marker: { size: 13, color: colour("--second"), line: { color: colour("--surface"), width: 2 } },
+    marker: { size: 13, color: colour("--accent"), line: { color: colour("--surface"), width: 2 } },
   };
 }
 

@@ -37,6 +37,7 @@ function showResult(next) {
   place.querySelectorAll(".scroll").forEach((one, at) => (one.scrollTop = scrolled[at] ?? 0));
   showErrors(place);
   settle();
+  document.getElementById("told").textContent = place.querySelector(".verdict, .notice").textContent;
   history.replaceState(null, "", place.querySelector("[data-address]").dataset.address);
 }
 

@@ -73,6 +73,8 @@ GET    viewer  /compare
 GET    viewer  /compare/legend
 GET    viewer  /compare/results
 GET    viewer  /lab
+GET    viewer  /lab/loss
+GET    viewer  /lab/loss/result
 GET    viewer  /lab/lessons/{name}
 POST   editor  /lab/lessons/{name}/ask
 GET    viewer  /queue

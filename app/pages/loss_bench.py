@@ -24,6 +24,8 @@ from trainer.part import name_of
 router = APIRouter()
 
 ADDRESS = "/lab/loss"
+NUMBERS = ("input", "target")
+OLD_FLAGS = ("size_average", "reduce")
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,24 @@ class Bench:
         return next(self.form.value(one) for one in self.form.inputs if one.name == name)
 
     @property
-    def parameters(self) -> Sequence[Input]:
+    def arguments(self) -> Sequence[Input]:
         """The fields beside the numbers themselves."""
-        return [one for one in self.form.inputs if one.name not in ("input", "target")]
+        return [one for one in self.form.inputs if one.name not in (*NUMBERS, *OLD_FLAGS)]
+
+    @property
+    def old_flags(self) -> Sequence[Input]:
+        return [one for one in self.form.inputs if one.name in OLD_FLAGS]
+
+    @property
+    def has_old_flags(self) -> bool:
+        return any(self.form.value(one) for one in self.old_flags)
 
     def address(self, **changes: str) -> str:
         """Where the same is seen again, with only what is not as it would be anyway."""
         typed = {
             one.name: self.form.value(one)
             for one in self.form.inputs
-            if one.name in ("input", "target") or self.form.value(one) != one.default
+            if one.name in NUMBERS or self.form.value(one) != one.default
         }
         at = {"at": str(self.at)} if self.at else {}
         return f"{ADDRESS}?{urlencode({'loss': name_of(self.loss), **typed, **at, **changes})}"
@@ -57,7 +67,7 @@ class Bench:
     def address_of(self, other: type[BenchLoss]) -> str:
         """Another loss: on the same numbers where it takes such, else on numbers of its own."""
         if other.family == self.loss.family and other.inputs_are == self.loss.inputs_are:
-            numbers = {name: self.typed(name) for name in ("input", "target")}
+            numbers = {name: self.typed(name) for name in NUMBERS}
             return f"{ADDRESS}?{urlencode({'loss': name_of(other), **numbers})}"
         return f"{ADDRESS}?loss={name_of(other)}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.loss_bench.base import Arguments, BenchLoss
-from trainer.loss_bench.number_text import as_code, place
+from trainer.loss_bench.number_text import as_rows, place
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Found:
             [
                 "import torch",
                 "",
-                f"input = {as_code(self.input)}.requires_grad_()",
-                f"target = {as_code(self.target)}",
+                f"input = {as_rows(self.input)}.requires_grad_()",
+                f"target = {as_rows(self.target)}",
                 f"loss_fn = torch.nn.{self.loss.torch_name}({arguments}){today}",
                 "loss = loss_fn(input, target)",
                 backward,

@@ -12,7 +12,9 @@ SEPARATORS = ",;|/"
 """Between numbers, rows, planes and stacks of planes. One at the end makes an axis of length 1."""
 MOST_ELEMENTS = 400
 MOST_CHARACTERS = 20_000
-PRINTED = re.compile(r"^\s*(?:tensor|array)?\s*\(?\s*(\[.*\])[^\]]*$", re.DOTALL)
+PRINTED = re.compile(
+    r"^\s*(?:(?:torch\.)?tensor|(?:np\.)?array)?\s*\(?\s*(\[.*\])[^\]]*$", re.DOTALL
+)
 """What PyTorch and NumPy print, or a list of Python."""
 
 
@@ -77,7 +79,7 @@ def unbracketed(text: str) -> str:
     printed = PRINTED.match(text)
     if printed is None:
         return re.sub(r"\s*;?\s*\n\s*", ";", text.strip())
-    inner = printed.group(1)
+    inner = re.sub(r",\s*\]", "]", printed.group(1))
     depth = inner[: len(inner) - len(inner.lstrip("[ \n"))].count("[")
     if depth > len(SEPARATORS):
         raise ValueError(f"{depth} axes; the bench takes at most {len(SEPARATORS)}")
@@ -146,15 +148,21 @@ def shape_of(shape: Sequence[int]) -> str:
 
 def as_code(tensor: torch.Tensor) -> str:
     """A tensor as Python that makes it again, to the bit."""
+    return f"torch.tensor({literal(tensor.tolist())})"
 
-    def written(values: object) -> str:
-        if isinstance(values, list):
-            return f"[{', '.join(map(written, values))}]"
-        if isinstance(values, float):
-            return short(values)
-        return repr(values)
 
-    return f"torch.tensor({written(tensor.tolist())})"
+def as_rows(tensor: torch.Tensor) -> str:
+    """The same with a line for each part of the first axis."""
+    if tensor.dim() < 2:
+        return as_code(tensor)
+    rows = "".join(f"    {literal(row)},\n" for row in tensor.tolist())
+    return f"torch.tensor([\n{rows}])"
+
+
+def literal(values: object) -> str:
+    if isinstance(values, list):
+        return f"[{', '.join(map(literal, values))}]"
+    return short(values) if isinstance(values, float) else repr(values)
 
 
 def short(value: float) -> str:

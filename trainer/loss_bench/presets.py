@@ -44,6 +44,15 @@ OLD_NONE = {"size_average": "off", "reduce": "off"}
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
+        "old-flags", "size_average=False beside mean", "3",
+        "The old flag wins silently: the sum comes out.",
+        "mse",
+        {
+            "input": "0.5,1;-1.5,3", "target": "1,1;0.5,-1",
+            "reduction": "mean", "size_average": "off",
+        },
+    ),
+    Preset(
         "l1-of-the-notes", "L1, the printed tensors", "3.1",
         "The three tensors that the note prints.",
         "l1", {"input": L1_INPUT, "target": L1_TARGET, **OLD_NONE},
@@ -57,6 +66,11 @@ PRESETS: tuple[Preset, ...] = (
         "huber-is-smooth-l1", "Huber with delta 2", "3.2",
         "Smooth L1 with beta is Huber with the same delta, divided by it.",
         "huber", {"input": SMOOTH_INPUT, "target": SMOOTH_TARGET, "delta": "2"},
+    ),
+    Preset(
+        "column-against-row", "A column against a row", "3.3",
+        "(3, 1) against (3,): what PyTorch would make of it.",
+        "mse", {"input": "0;1;2", "target": "0,1,2"},
     ),
     Preset(
         "bce-class-weights", "BCE with weight[target]", "3.4",
@@ -113,19 +127,5 @@ PRESETS: tuple[Preset, ...] = (
         "divergence-mean", "KLDiv, mean or batchmean", "3.9",
         "0.0617 by mean, 0.617 by batchmean: ten classes, ten times.",
         "kl_div", {**DIVERGENT, "reduction": "mean"},
-    ),
-    Preset(
-        "old-flags", "size_average=False beside mean", "3",
-        "The old flag wins silently: the sum comes out.",
-        "mse",
-        {
-            "input": "0.5,1;-1.5,3", "target": "1,1;0.5,-1",
-            "reduction": "mean", "size_average": "off",
-        },
-    ),
-    Preset(
-        "column-against-row", "A column against a row", "3.3",
-        "(3, 1) against (3,): what PyTorch would make of it.",
-        "mse", {"input": "0;1;2", "target": "0,1,2"},
     ),
 )  # fmt: skip

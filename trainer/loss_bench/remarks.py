@@ -161,7 +161,7 @@ def mean_is_no_divergence(found: Found) -> str | None:
     each = found.input.numel() // len(found.input)
     return (
         f"mean divides by every element and gives {told(mean)}; the divergence is batchmean, "
-        f"{told(batchmean)}, which is {each} times as much: the numbers of each example."
+        f"{told(batchmean)}, which is {each} times as much, as every example has {each} numbers."
     )
 
 
@@ -172,6 +172,11 @@ def smooth_l1_is_huber(found: Found) -> str | None:
     turn = getattr(found.loss, "beta", getattr(found.loss, "delta", None))
     if not turn:
         return None
+    if turn == 1:
+        return (
+            "With 1 SmoothL1Loss and HuberLoss are the same. With any other turn smooth L1 is "
+            "Huber divided by it: change it and see."
+        )
     is_smooth = found.loss.torch_name == "SmoothL1Loss"
     factor = 1 / turn if is_smooth else turn
     this, other = ("SmoothL1Loss", "HuberLoss") if is_smooth else ("HuberLoss", "SmoothL1Loss")
