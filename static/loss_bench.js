@@ -11,15 +11,18 @@ const slider = document.getElementById("value");
 
 // -- asking -----------------------------------------------------------------------------------
 
+// the server reads no address of more than some 60,000 characters
+const tooLong = "This is longer than an address may be. The bench takes at most 400 numbers; keep a few rows of them.";
+
 const ask = paced(async () => {
   const asked = query();
   const response = await fetch(`/lab/loss/result?${asked}`);
-  if (!response.ok) return;
+  if (!response.ok) return showErrors(new Map([["input", tooLong]]));
   const answer = document.createElement("template");
   answer.innerHTML = await response.text();
-  // an answer to what was typed before would undo what is typed now
-  if (asked !== query()) return ask();
-  showTables(part("tables", answer.content));
+  // cells as they were asked about would undo what was typed since; charts may lag while dragged
+  if (asked === query()) showTables(part("tables", answer.content));
+  else ask();
   showResult(part("result", answer.content));
 }, WAIT_MS);
 
@@ -35,7 +38,8 @@ function showResult(next) {
   place.replaceChildren(...next.childNodes);
   place.querySelectorAll("details").forEach((one, at) => (one.open = open[at] ?? false));
   place.querySelectorAll(".scroll").forEach((one, at) => (one.scrollTop = scrolled[at] ?? 0));
-  showErrors(place);
+  const told = [...place.querySelectorAll("[data-error]")];
+  showErrors(new Map(told.map((one) => [one.dataset.error, one.querySelector("span").textContent])));
   settle();
   document.getElementById("told").textContent = place.querySelector(".verdict, .notice").textContent;
   history.replaceState(null, "", place.querySelector("[data-address]").dataset.address);
@@ -48,8 +52,7 @@ function keepPlots(place, next) {
   }
 }
 
-function showErrors(place) {
-  const errors = new Map([...place.querySelectorAll("[data-error]")].map((one) => [one.dataset.error, one.querySelector("span").textContent]));
+function showErrors(errors) {
   for (const spot of form.querySelectorAll("[data-for]")) {
     const name = spot.dataset.for;
     spot.textContent = errors.get(name) ?? "";
@@ -111,8 +114,13 @@ function unlock() {
 function write(field) {
   const table = form.querySelector(`.cells[data-field=${field}]`);
   const shape = table.dataset.shape.split(",").map(Number);
-  form.elements[field].value = joined(cells(field).map((cell) => cell.value.trim()), shape);
+  form.elements[field].value = joined(cells(field).map(word), shape);
   ask();
+}
+
+/** What a cell holds. A comma is meant as a decimal point, and no other separator is of a number. */
+function word(cell) {
+  return cell.value.trim().replace(",", ".").replace(/[,;|/[\]]/g, "?");
 }
 
 function joined(words, shape) {
@@ -209,6 +217,7 @@ for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => (d
 
 /** Move the mark to where the pointer is: its input, and that of the other score on a surface. */
 function follow({ clientX, clientY }) {
+  // Plotly has no public way from pixels to the numbers of an axis
   const { xaxis, yaxis } = dragged.plot._fullLayout;
   const box = dragged.plot.getBoundingClientRect();
   const place = (axis, pixel) => {
