@@ -8,6 +8,8 @@ const STEPS = 400;
 const form = document.getElementById("loss-form");
 const part = (name, inside = document) => inside.querySelector(`[data-part=${name}]`);
 const slider = document.getElementById("value");
+/** The list of elements; the buttons of the rows have its name too. */
+const chosen = () => document.getElementById("at");
 
 // -- asking -----------------------------------------------------------------------------------
 
@@ -77,13 +79,14 @@ function showTables(next) {
     if (cell !== document.activeElement) cell.value = fresh[at].value;
   });
   const at = next.querySelector("#at");
-  if (at) form.elements.at.value = at.value;
+  if (at) chosen().value = at.value;
 }
 
 /** What follows from the answer that stands there: charts, slider and the button that copies. */
 function settle() {
   const place = part("result");
-  drawFigures(place);
+  // the numbers are on the screen before the charts are drawn, which takes longer
+  requestAnimationFrame(() => setTimeout(() => drawFigures(place)));
   const copy = place.querySelector("[data-copy]");
   if (copy) copy.hidden = false;
   const facts = place.querySelector("[data-now]")?.dataset;
@@ -143,7 +146,7 @@ function put(at, value, range) {
 form.addEventListener("input", ({ target }) => {
   const table = target.closest(".cells");
   if (table) return write(table.dataset.field);
-  if (target === slider) return put(Number(form.elements.at.value), Number(slider.value), slider.max - slider.min);
+  if (target === slider) return put(Number(chosen().value), Number(slider.value), slider.max - slider.min);
   ask();
 });
 
@@ -166,10 +169,10 @@ form.addEventListener("keydown", (event) => {
 
 form.addEventListener("focusin", ({ target }) => {
   const table = target.closest(".cells");
-  if (!table || table.dataset.field !== "input" || !form.elements.at) return;
+  if (!table || table.dataset.field !== "input" || !chosen()) return;
   const at = String(cells("input").indexOf(target));
-  if (form.elements.at.value === at) return;
-  form.elements.at.value = at;
+  if (chosen().value === at) return;
+  chosen().value = at;
   ask();
 });
 
@@ -196,7 +199,7 @@ part("result").addEventListener("click", async (event) => {
   }
   if (target.matches("[data-at]")) {
     event.preventDefault();
-    form.elements.at.value = target.dataset.at;
+    chosen().value = target.dataset.at;
     ask();
   }
 });

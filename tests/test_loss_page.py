@@ -149,6 +149,20 @@ def test_a_row_more_is_an_address_with_a_row_more(client: Any) -> None:
     }
 
 
+def test_many_elements_make_no_heavy_page(client: Any) -> None:
+    many = ";".join([",".join(["0.125"] * 20)] * 20)
+    html = client.get("/lab/loss/result", params={"loss": "mse", "input": many, "target": many})
+    assert html.status_code == 200
+    assert len(html.text) < 400_000
+
+
+def test_an_element_is_chosen_without_a_script(client: Any) -> None:
+    html = html_of(client, loss="mse", at="2")
+    assert '<button form="loss-form" name="at" value="3"' in html
+    # the list of elements sends its own choice first, and the last one counts
+    assert "At input[1, 1]" in client.get("/lab/loss?loss=mse&at=2&at=3").text
+
+
 @pytest.mark.parametrize("at", ["-1", "9999", "99999999999999999999", "x", "²", ""])
 def test_an_element_that_is_not_there_is_one_that_is(client: Any, at: str) -> None:
     assert "The same in PyTorch" in html_of(client, loss="mse", at=at)
