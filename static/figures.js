@@ -1,5 +1,6 @@
 // Figures that lessons and proofs show: charts by Plotly, pictures on canvases.
 import { colour, draw, plain } from "./charts.js";
+import { COLOUR_SCALE } from "./colours.js";
 
 const COLOURS = ["--run-1", "--run-0", "--run-2", "--run-3", "--run-4", "--run-6"];
 const HEIGHT = 280;
@@ -11,11 +12,17 @@ export function drawFigures(place) {
     figure.dataset.drawn = "yes";
     draw(figure.querySelector(".plot"), () => drawing(chart));
   }
+  for (const figure of place.querySelectorAll("[data-map]")) {
+    const map = JSON.parse(figure.dataset.map);
+    draw(figure.querySelector(".plot"), () => mapping(map));
+  }
   for (const figure of place.querySelectorAll("[data-pictures]")) paint(figure, JSON.parse(figure.dataset.pictures).pictures);
 }
 
 function drawing(chart) {
   const traces = chart.lines.map((line, number) => (chart.kind === "bars" ? bars : curve)(chart, line, number));
+  const marks = chart.marks ?? [];
+  traces.push(...marks.map(mark));
   const yaxis = { title: { text: plain(chart.y_title) } };
   if (chart.is_log) Object.assign(yaxis, { type: "log", exponentformat: "power", dtick: 2 });
   return {
@@ -25,9 +32,47 @@ function drawing(chart) {
       showlegend: chart.lines.length > 1,
       barmode: "group",
       hovermode: "x unified",
+      ...(marks.length ? { dragmode: false } : {}),
       xaxis: { title: { text: plain(chart.x_title) }, ...(typeof chart.lines[0]?.x[0] === "string" ? { type: "category" } : {}) },
       yaxis,
       margin: { t: 28 },
+    },
+  };
+}
+
+/** A point that stands out from any colour beneath it. */
+function mark(one) {
+  return {
+    type: "scatter",
+    mode: "markers",
+    name: plain(one.name),
+    x: [one.x],
+    y: [one.y],
+    showlegend: false,
+    marker: { size: 13, color: colour("--accent"), line: { color: colour("--surface"), width: 2 } },
+  };
+}
+
+function mapping(map) {
+  const heat = {
+    type: "heatmap",
+    x: map.x,
+    y: map.y,
+    z: map.values,
+    colorscale: COLOUR_SCALE,
+    zsmooth: "best",
+    hovertemplate: `${plain(map.x_title)} %{x:.3g}<br>${plain(map.y_title)} %{y:.3g}<br>${plain(map.value_title)} %{z:.4g}<extra></extra>`,
+    colorbar: { title: { text: plain(map.value_title) }, thickness: 10, outlinewidth: 0 },
+  };
+  return {
+    traces: [heat, ...map.marks.map(mark)],
+    layout: {
+      height: HEIGHT,
+      hovermode: "closest",
+      ...(map.marks.length ? { dragmode: false } : {}),
+      xaxis: { title: { text: plain(map.x_title) }, showspikes: false },
+      yaxis: { title: { text: plain(map.y_title) } },
+      margin: { t: 12 },
     },
   };
 }

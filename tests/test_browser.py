@@ -407,6 +407,8 @@ PAGES = (
     "/runs/1/environment",
     "/runs/diverged",
     "/compare?runs=1,2",
+    "/lab/loss?loss=cross_entropy&weight=1+2+3",
+    "/lab/loss?loss=mse&input=0;1;2&target=0,1,2",
     "/queue",
     "/settings",
     "/settings/tokens",

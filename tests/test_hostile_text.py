@@ -28,7 +28,9 @@ pytestmark = pytest.mark.browser
 EVERYTHING = "\n\n".join(TEXTS)
 PAGES = (
     "/runs /runs?q=%3Csvg%20onload%3Dwindow.struck%3D1%3E /queue /settings /settings/tokens "
-    "/settings/audit /runs/new?clone=1 /login?next=%22%3E%3Cscript%3E"
+    "/settings/audit /runs/new?clone=1 /login?next=%22%3E%3Cscript%3E "
+    "/lab/loss?input=%22%3E%3Csvg%20onload%3Dwindow.struck%3D1%3E&target=%3C/textarea%3E%3Cscript%3E"
+    "window.struck%3D1%3C/script%3E&size_average=%22%3E%3Cscript%3E&at=%22%3E%3Cimg%20src%3Dx%3E"
 ).split()
 TABS = ("", "/layers", "/results", "/evidence", "/timeline", "/log", "/config", "/environment")
 

@@ -76,6 +76,8 @@ GET    viewer  /tricks
 GET    viewer  /tricks/{name}
 POST   editor  /tricks/{name}/prove
 GET    viewer  /lab
+GET    viewer  /lab/loss
+GET    viewer  /lab/loss/result
 GET    viewer  /lab/lessons/{name}
 POST   editor  /lab/lessons/{name}/ask
 GET    viewer  /queue

@@ -8,6 +8,7 @@ from app.pages import (
     inquiries,
     lab,
     login,
+    loss_bench,
     new_run,
     queue,
     run,
@@ -34,5 +35,6 @@ for module in (
     settings,
     access,
     login,
+    loss_bench,
 ):
     router.include_router(module.router)

@@ -19,6 +19,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A point by itself, such as where something stands now."""
+
+    name: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
 class Chart:
     """Lines or bars over one axis."""
 
@@ -29,6 +38,22 @@ class Chart:
     kind: Literal["lines", "bars"] = "lines"
     is_log: bool = False
     """Whether the upright axis is logarithmic. Zeros then stand at its foot."""
+    marks: Sequence[Mark] = ()
+    """Points that can be dragged where the page says so; the chart is then not zoomed by mouse."""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A value over two numbers, as colours. values[row of y][column of x]."""
+
+    title: str
+    x_title: str
+    y_title: str
+    value_title: str
+    x: Sequence[float]
+    y: Sequence[float]
+    values: Sequence[Sequence[float]]
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True)
@@ -56,13 +81,22 @@ class Table:
     rows: Sequence[Sequence[Value]]
 
 
+Figure = Chart | HeatMap | Pictures | Table
+KINDS = {Chart: "chart", HeatMap: "map", Pictures: "pictures", Table: "table"}
+
+
+def figure(one: Figure) -> dict[str, Any]:
+    """As JSON, with what it is."""
+    return {"is": KINDS[type(one)], **asdict(one)}
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a lesson came to: a sentence, and what it is seen by."""
 
     verdict: str
     """With the numbers of this answer in it."""
-    figures: Sequence[Chart | Pictures | Table] = ()
+    figures: Sequence[Figure] = ()
     remarks: Sequence[str] = ()
     """What else there is to see in it, a sentence each."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
@@ -70,8 +104,7 @@ class Shown:
 
     def told(self) -> dict[str, Any]:
         """As JSON, each figure with what it is."""
-        kinds = {Chart: "chart", Pictures: "pictures", Table: "table"}
-        figures = [{"is": kinds[type(one)], **asdict(one)} for one in self.figures]
+        figures = [figure(one) for one in self.figures]
         return {
             "verdict": self.verdict,
             "figures": figures,
