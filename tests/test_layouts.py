@@ -174,3 +174,18 @@ def test_calls_read_as_one_writes_them() -> None:
     assert "." + ".".join(str(call) for call in parse(text)) == text
     assert str(Call("view_as", (4, 2))) == "view_as(torch.empty(4, 2))"
     assert "memory_format=torch.channels_last" in str(Call("channels_last"))
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("contiguous(memory_format=torch.channels_last)", "channels_last()"),
+        (".to(memory_format = torch.channels_last_3d)", "channels_last_3d()"),
+        ("contiguous(memory_format=torch.contiguous_format)", "contiguous()"),
+        ("view_as(torch.empty(4, 2))", "view_as(4, 2)"),
+        ("view((2, -1)).reshape([3, 4])", "view(2, -1).reshape(3, 4)"),
+        ("flatten(start_dim=1)", "flatten(1)"),
+    ],
+)
+def test_other_spellings_of_a_call_are_read_as_well(text: str, same: str) -> None:
+    assert parse(text) == parse(same)

@@ -73,6 +73,8 @@ GET    viewer  /compare
 GET    viewer  /compare/legend
 GET    viewer  /compare/results
 GET    viewer  /lab
+GET    viewer  /lab/shapes
+GET    viewer  /lab/shapes/result
 GET    viewer  /lab/lessons/{name}
 POST   editor  /lab/lessons/{name}/ask
 GET    viewer  /queue

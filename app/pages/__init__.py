@@ -14,6 +14,7 @@ from app.pages import (
     run_actions,
     runs,
     settings,
+    shapes_bench,
     timeline,
 )
 
@@ -24,6 +25,7 @@ for module in (
     new_run,
     inquiries,
     lab,
+    shapes_bench,
     run_actions,
     run,
     timeline,
