@@ -15,6 +15,7 @@ export function drawFigures(place) {
 
 function drawing(chart) {
   const traces = chart.lines.map((line, number) => (chart.kind === "bars" ? bars : curve)(chart, line, number));
+  if (chart.marks?.length) traces.push(rings(chart.marks));
   const yaxis = { title: { text: plain(chart.y_title) } };
   if (chart.is_log) Object.assign(yaxis, { type: "log", exponentformat: "power", dtick: 2 });
   return {
@@ -23,7 +24,7 @@ function drawing(chart) {
       height: HEIGHT,
       showlegend: chart.lines.length > 1,
       barmode: "group",
-      hovermode: "x unified",
+      hovermode: chart.kind === "dots" ? "closest" : "x unified",
       xaxis: { title: { text: plain(chart.x_title) }, ...(typeof chart.lines[0]?.x[0] === "string" ? { type: "category" } : {}) },
       yaxis,
       margin: { t: 28 },
@@ -35,12 +36,26 @@ function curve(chart, line, number) {
   const stroke = line.is_reference ? colour("--dim") : colour(COLOURS[number % COLOURS.length]);
   return {
     type: "scatter",
-    mode: line.x.length > 40 ? "lines" : "lines+markers",
+    mode: chart.kind === "dots" ? "markers" : line.x.length > 40 ? "lines" : "lines+markers",
     name: plain(line.name),
     x: line.x,
     y: values(chart, line),
     line: { color: stroke, width: 2, dash: line.is_reference ? "dash" : "solid" },
-    marker: { size: 6 },
+    marker: { size: chart.kind === "dots" ? 3 : 6 },
+  };
+}
+
+/** Points that matter, each with what it is. */
+function rings(marks) {
+  return {
+    type: "scatter",
+    mode: "markers",
+    name: "knee",
+    x: marks.map((mark) => mark.x),
+    y: marks.map((mark) => mark.y),
+    text: marks.map((mark) => plain(mark.text)),
+    hovertemplate: "%{text}<extra></extra>",
+    marker: { size: 16, symbol: "circle-open", color: colour("--text"), line: { width: 2 } },
   };
 }
 

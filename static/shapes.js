@@ -1,5 +1,6 @@
 // The bench of shapes: what is typed is shown at once, and the address follows.
 import { setQuery } from "./address.js";
+import { showErrors } from "./errors.js";
 import { paced } from "./live.js";
 
 const form = document.getElementById("shapes");
@@ -11,23 +12,12 @@ const show = paced(async () => {
   const response = await fetch(`/lab/shapes/result?${new URLSearchParams(values)}`);
   if (!response.ok) return;
   const { errors, html } = await response.json();
-  showErrors(errors);
+  showErrors(form, errors);
   // what was shown stays while half a call is typed
   const isWrong = Object.keys(errors).length > 0;
   result.classList.toggle("stale", isWrong);
   if (!isWrong) result.innerHTML = html;
 }, 150);
-
-function showErrors(errors) {
-  for (const place of form.querySelectorAll("[data-for]")) {
-    const message = errors[place.dataset.for] ?? "";
-    if (place.textContent !== message) place.textContent = message;
-    place.hidden = !message;
-    const input = document.getElementById(place.dataset.for);
-    if (message) input?.setAttribute("aria-invalid", "true");
-    else input?.removeAttribute("aria-invalid");
-  }
-}
 
 form.addEventListener("input", show);
 form.addEventListener("submit", (event) => {

@@ -73,6 +73,10 @@ GET    viewer  /compare
 GET    viewer  /compare/legend
 GET    viewer  /compare/results
 GET    viewer  /lab
+GET    viewer  /lab/loader
+GET    viewer  /lab/loader/pipeline
+POST   editor  /lab/loader/ask
+POST   editor  /lab/loader/sweep
 GET    viewer  /lab/shapes
 GET    viewer  /lab/shapes/result
 GET    viewer  /lab/lessons/{name}
