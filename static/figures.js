@@ -25,11 +25,17 @@ function drawing(chart) {
       showlegend: chart.lines.length > 1,
       barmode: "group",
       hovermode: chart.kind === "dots" ? "closest" : "x unified",
-      xaxis: { title: { text: plain(chart.x_title) }, ...(typeof chart.lines[0]?.x[0] === "string" ? { type: "category" } : {}) },
+      xaxis: { title: { text: plain(chart.x_title) }, ...ticks(chart.lines.flatMap((line) => line.x)) },
       yaxis,
       margin: { t: 28 },
     },
   };
+}
+
+/** Names stand side by side; of few whole numbers each has its tick, and nothing between them one. */
+function ticks(places) {
+  if (typeof places[0] === "string") return { type: "category" };
+  return places.every(Number.isInteger) && Math.max(...places) <= 16 ? { dtick: 1 } : {};
 }
 
 function curve(chart, line, number) {
