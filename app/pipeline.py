@@ -34,11 +34,12 @@ def pipeline(config: RunConfig, epoch: int) -> tuple[Station, ...]:
 
 def stations(config: RunConfig, task: TaskFacts, epoch: int) -> Iterator[Station]:
     loader = config.loader
-    shape = " × ".join(map(str, task.input_shape))
+    sizes = " × ".join(map(str, task.input_shape))
+    each = f"each {sizes}" if len(task.input_shape) > 1 else f"{sizes} numbers each"
     yield Station(
         "Dataset",
         f"{task.train_examples:,} examples",
-        (f"each {shape}, as stored", f"{config.task.title}"),
+        (f"{each}, as stored", config.task.title),
         (f"task={config.task.name}",),
     )
     yield sampler(loader, config.seed, epoch)

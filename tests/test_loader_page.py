@@ -144,6 +144,11 @@ def test_a_sweep_is_drawn_as_lines_with_the_knee_marked() -> None:
         "is_reference": True,
     }
     assert chart["marks"] == [{"x": 2, "y": 190.0, "text": "knee of batches of 32"}]
+    first = sweep_chart(
+        {**SWEEP, "rows": [stays, ROW], "knees": [{"batch_size": 32, "workers": 0}]}
+    )
+    assert first is not None
+    assert [mark["y"] for mark in first["marks"]] == [ROW["trained_per_second"]]
     assert sweep_chart({**SWEEP, "rows": []}) is None
 
 
