@@ -163,7 +163,7 @@ def test_what_is_no_call_is_refused_with_an_example(text: str, words: str) -> No
         parse(text)
 
 
-@pytest.mark.parametrize("shape", [(-1, 2), (1,) * 9, (2**21, 2**21)])
+@pytest.mark.parametrize("shape", [(-1, 2), (1,) * 9, (2**21, 2**21), (0, 2**40, 2**40)])
 def test_what_is_no_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(Refused, match="no shape to explain"):
         explain(shape, ())

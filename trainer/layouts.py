@@ -165,7 +165,9 @@ def explain(
 
     Raises Refused where the shape is none to begin with.
     """
-    if len(shape) > MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) > LARGEST:
+    # strides count the other sizes also where one is 0
+    elements = math.prod(max(size, 1) for size in shape)
+    if len(shape) > MOST_AXES or any(size < 0 for size in shape) or elements > LARGEST:
         raise Refused(
             f"{tuple(shape)} is no shape to explain: at most {MOST_AXES} sizes, none of them "
             f"negative, and {LARGEST:,} elements"
