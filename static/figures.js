@@ -23,6 +23,7 @@ function drawing(chart) {
   const traces = chart.lines.map((line, number) => (chart.kind === "bars" ? bars : curve)(chart, line, number));
   const marks = chart.marks ?? [];
   traces.push(...marks.map(mark));
+  if (chart.rings?.length) traces.push(rings(chart.rings));
   const yaxis = { title: { text: plain(chart.y_title) } };
   if (chart.is_log) Object.assign(yaxis, { type: "log", exponentformat: "power", dtick: 2 });
   return {
@@ -31,9 +32,9 @@ function drawing(chart) {
       height: HEIGHT,
       showlegend: chart.lines.length > 1,
       barmode: "group",
-      hovermode: "x unified",
+      hovermode: chart.kind === "dots" ? "closest" : "x unified",
       ...(marks.length ? { dragmode: false } : {}),
-      xaxis: { title: { text: plain(chart.x_title) }, ...(typeof chart.lines[0]?.x[0] === "string" ? { type: "category" } : {}) },
+      xaxis: { title: { text: plain(chart.x_title) }, ...ticks(chart.lines.flatMap((line) => line.x)) },
       yaxis,
       margin: { t: 28 },
     },
@@ -77,16 +78,36 @@ function mapping(map) {
   };
 }
 
+/** Names stand side by side; of few whole numbers each has its tick, and nothing between them one. */
+function ticks(places) {
+  if (typeof places[0] === "string") return { type: "category" };
+  return places.every(Number.isInteger) && Math.max(...places) <= 16 ? { dtick: 1 } : {};
+}
+
 function curve(chart, line, number) {
   const stroke = line.is_reference ? colour("--dim") : colour(COLOURS[number % COLOURS.length]);
   return {
     type: "scatter",
-    mode: line.x.length > 40 ? "lines" : "lines+markers",
+    mode: chart.kind === "dots" ? "markers" : line.x.length > 40 ? "lines" : "lines+markers",
     name: plain(line.name),
     x: line.x,
     y: values(chart, line),
     line: { color: stroke, width: 2, dash: line.is_reference ? "dash" : "solid" },
-    marker: { size: 6 },
+    marker: { size: chart.kind === "dots" ? 3 : 6 },
+  };
+}
+
+/** Points that matter, each with what it is. */
+function rings(places) {
+  return {
+    type: "scatter",
+    mode: "markers",
+    name: "knee",
+    x: places.map((one) => one.x),
+    y: places.map((one) => one.y),
+    text: places.map((one) => plain(one.text)),
+    hovertemplate: "%{text}<extra></extra>",
+    marker: { size: 16, symbol: "circle-open", color: colour("--text"), line: { width: 2 } },
   };
 }
 

@@ -29,6 +29,7 @@ function update(place, html) {
   next.innerHTML = html;
   const [bar, longer] = [place.querySelector("progress"), next.content.querySelector("progress")];
   if (!bar || !longer) {
+    place.soFar = next.content.querySelector("[data-so-far]")?.innerHTML;
     const hadFocus = place.contains(document.activeElement);
     place.innerHTML = html;
     if (hadFocus) (place.querySelector("[data-cancel]") ?? place).focus();
@@ -36,6 +37,11 @@ function update(place, html) {
   }
   bar.value = longer.value;
   place.querySelector(".asking .dim").textContent = next.content.querySelector(".asking .dim").textContent;
+  const more = next.content.querySelector("[data-so-far]");
+  // held against what came last: charts in it have been drawn meanwhile
+  if (!more || more.innerHTML === place.soFar) return;
+  place.soFar = more.innerHTML;
+  place.querySelector("[data-so-far]").replaceWith(more);
 }
 
 document.addEventListener("click", async ({ target }) => {

@@ -414,6 +414,10 @@ PAGES = (
     "/settings/tokens",
     "/settings/audit",
     "/login",
+    "/lab",
+    "/lab/loader",
+    "/lab/shapes",
+    "/lab/shapes?shape=3,4&calls=.transpose(0,1).view(12)",
 )
 
 

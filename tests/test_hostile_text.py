@@ -30,7 +30,10 @@ PAGES = (
     "/runs /runs?q=%3Csvg%20onload%3Dwindow.struck%3D1%3E /queue /settings /settings/tokens "
     "/settings/audit /runs/new?clone=1 /login?next=%22%3E%3Cscript%3E "
     "/lab/loss?input=%22%3E%3Csvg%20onload%3Dwindow.struck%3D1%3E&target=%3C/textarea%3E%3Cscript%3E"
-    "window.struck%3D1%3C/script%3E&size_average=%22%3E%3Cscript%3E&at=%22%3E%3Cimg%20src%3Dx%3E"
+    "window.struck%3D1%3C/script%3E&size_average=%22%3E%3Cscript%3E&at=%22%3E%3Cimg%20src%3Dx%3E "
+    "/lab/shapes?shape=%3Csvg%20onload%3Dwindow.struck%3D1%3E&calls=%22%3E%3Cscript%3E "
+    "/lab/loader?batch_size=%22%3E%3Csvg%20onload%3Dwindow.struck%3D1%3E&task=%3Cscript%3E "
+    "/lab/shapes?dtype=%3Cscript%3E&numbered=%22%20onfocus%3D%22window.struck%3D1 "
 ).split()
 TABS = ("", "/layers", "/results", "/evidence", "/timeline", "/log", "/config", "/environment")
 

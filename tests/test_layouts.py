@@ -163,7 +163,7 @@ def test_what_is_no_call_is_refused_with_an_example(text: str, words: str) -> No
         parse(text)
 
 
-@pytest.mark.parametrize("shape", [(-1, 2), (1,) * 9, (2**21, 2**21)])
+@pytest.mark.parametrize("shape", [(-1, 2), (1,) * 9, (2**21, 2**21), (0, 2**40, 2**40)])
 def test_what_is_no_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(Refused, match="no shape to explain"):
         explain(shape, ())
@@ -174,3 +174,18 @@ def test_calls_read_as_one_writes_them() -> None:
     assert "." + ".".join(str(call) for call in parse(text)) == text
     assert str(Call("view_as", (4, 2))) == "view_as(torch.empty(4, 2))"
     assert "memory_format=torch.channels_last" in str(Call("channels_last"))
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("contiguous(memory_format=torch.channels_last)", "channels_last()"),
+        (".to(memory_format = torch.channels_last_3d)", "channels_last_3d()"),
+        ("contiguous(memory_format=torch.contiguous_format)", "contiguous()"),
+        ("view_as(torch.empty(4, 2))", "view_as(4, 2)"),
+        ("view((2, -1)).reshape([3, 4])", "view(2, -1).reshape(3, 4)"),
+        ("flatten(start_dim=1)", "flatten(1)"),
+    ],
+)
+def test_other_spellings_of_a_call_are_read_as_well(text: str, same: str) -> None:
+    assert parse(text) == parse(same)

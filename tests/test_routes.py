@@ -78,6 +78,12 @@ POST   editor  /tricks/{name}/prove
 GET    viewer  /lab
 GET    viewer  /lab/loss
 GET    viewer  /lab/loss/result
+GET    viewer  /lab/loader
+GET    viewer  /lab/loader/pipeline
+POST   editor  /lab/loader/ask
+POST   editor  /lab/loader/sweep
+GET    viewer  /lab/shapes
+GET    viewer  /lab/shapes/result
 GET    viewer  /lab/lessons/{name}
 POST   editor  /lab/lessons/{name}/ask
 GET    viewer  /queue

@@ -22,6 +22,14 @@ INCOMPATIBLE = "view size is not compatible"
 MOST_NAMED = 3
 """Tensors that an explanation of a failure names."""
 CALL = re.compile(r"\s*\.?\s*([a-z_][a-z0-9_]*)\s*\(([^()]*)\)")
+SPELLINGS = (
+    (re.compile(r"(?:contiguous|to)\(\s*memory_format\s*=\s*torch\.(\w+)\s*\)"), r"\1()"),
+    (re.compile(r"\bcontiguous_format\(\)"), "contiguous()"),
+    (re.compile(r"view_as\(\s*torch\.\w+\(([^()]*)\)\s*\)"), r"view_as(\1)"),
+    (re.compile(r"\(\s*[(\[]([^()\[\]]*)[)\]]\s*\)"), r"(\1)"),
+    (re.compile(r"\bflatten\(\s*start_dim\s*="), "flatten("),
+)
+"""Other ways to write a call, each with the one that is read; among them how calls are shown."""
 MEMORY_FORMATS = {
     "channels_last": torch.channels_last,
     "channels_last_3d": torch.channels_last_3d,
@@ -121,6 +129,8 @@ class Step:
 
 def parse(text: str) -> tuple[Call, ...]:
     """Calls as one writes them: ".permute(0, 2, 1).view(2, -1)". Raises Refused."""
+    for spelling, plain in SPELLINGS:
+        text = spelling.sub(plain, text)
     calls, at = [], 0
     while at < len(text.rstrip()):
         found = CALL.match(text, at)
@@ -155,7 +165,9 @@ def explain(
 
     Raises Refused where the shape is none to begin with.
     """
-    if len(shape) > MOST_AXES or any(size < 0 for size in shape) or math.prod(shape) > LARGEST:
+    # strides count the other sizes also where one is 0
+    elements = math.prod(max(size, 1) for size in shape)
+    if len(shape) > MOST_AXES or any(size < 0 for size in shape) or elements > LARGEST:
         raise Refused(
             f"{tuple(shape)} is no shape to explain: at most {MOST_AXES} sizes, none of them "
             f"negative, and {LARGEST:,} elements"
@@ -264,7 +276,7 @@ def instead(layout: Layout) -> str:
     return f"{copy}; call contiguous() first to see where that copy is made"
 
 
-def listed(numbers: Sequence[int], between: str = ", ") -> str:
+def listed(numbers: Sequence[object], between: str = ", ") -> str:
     return between.join(str(number) for number in numbers)
 
 

@@ -16,10 +16,12 @@ from markupsafe import Markup, escape
 
 from app.access.roles import actor
 from app.assets import asset
+from app.batches_view import batch_figures, batch_remarks, picture_address
 from app.forms import Input
 from app.metrics import metric, title
 from app.pages.markdown import markdown
 from app.settings import ROOT
+from app.sweep_chart import sweep_chart
 
 CODE = re.compile("`([^`]+)`")
 RUN_COLOURS = 10
@@ -246,6 +248,10 @@ def environment() -> Environment:
         "json": as_json,
         "chart_rows": chart_rows,
         "layer_errors": layer_errors,
+        "sweep_chart": sweep_chart,
+        "batch_figures": batch_figures,
+        "batch_remarks": batch_remarks,
+        "picture_address": picture_address,
         "marked": marked,
         "markdown": markdown,
         "written": written,

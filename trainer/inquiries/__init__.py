@@ -4,6 +4,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from trainer.inquiries.batches import Batches
 from trainer.inquiries.equivalence import Equivalence
 from trainer.inquiries.loader_sweep import LoaderSweep
 from trainer.inquiries.preflight import Preflight
@@ -12,7 +13,7 @@ from trainer.inquiry import AboutConfig, Bench, Cancelled, Inquiry, Tell
 from trainer.lessons import LESSONS, AnyLesson
 
 AnyInquiry = Annotated[
-    Preflight | Equivalence | Reproducibility | LoaderSweep | AnyLesson,
+    Preflight | Equivalence | Reproducibility | LoaderSweep | Batches | AnyLesson,
     Field(discriminator="name"),
 ]
 INQUIRIES: tuple[type[Inquiry], ...] = get_args(get_args(AnyInquiry)[0])
@@ -22,6 +23,7 @@ __all__ = [
     "LESSONS",
     "AboutConfig",
     "AnyInquiry",
+    "Batches",
     "Bench",
     "Cancelled",
     "Equivalence",

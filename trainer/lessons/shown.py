@@ -29,13 +29,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or bars over one axis."""
+    """Lines, bars or dots over one axis."""
 
     title: str
     x_title: str
     y_title: str
     lines: Sequence[Line]
-    kind: Literal["lines", "bars"] = "lines"
+    kind: Literal["lines", "bars", "dots"] = "lines"
     is_log: bool = False
     """Whether the upright axis is logarithmic. Zeros then stand at its foot."""
     marks: Sequence[Mark] = ()
