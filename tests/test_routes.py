@@ -131,6 +131,7 @@ GET    viewer  /api/v1/curves
 GET    viewer  /api/v1/runs/{run}/layers
 GET    viewer  /api/v1/runs/{run}/layers/{layer:any}
 GET    viewer  /api/v1/runs/{run}/layers/{layer:any}/bytes
+POST   editor  /api/v1/runs/{run}/features
 GET    viewer  /api/v1/tasks
 GET    viewer  /api/v1/tasks/{name}
 GET    viewer  /api/v1/models

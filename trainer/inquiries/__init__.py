@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trainer.inquiries.batches import Batches
 from trainer.inquiries.equivalence import Equivalence
+from trainer.inquiries.features import Features
 from trainer.inquiries.loader_sweep import LoaderSweep
 from trainer.inquiries.preflight import Preflight
 from trainer.inquiries.reproducibility import Reproducibility
@@ -13,7 +14,7 @@ from trainer.inquiry import AboutConfig, Bench, Cancelled, Inquiry, Tell
 from trainer.lessons import LESSONS, AnyLesson
 
 AnyInquiry = Annotated[
-    Preflight | Equivalence | Reproducibility | LoaderSweep | Batches | AnyLesson,
+    Preflight | Equivalence | Reproducibility | LoaderSweep | Batches | Features | AnyLesson,
     Field(discriminator="name"),
 ]
 INQUIRIES: tuple[type[Inquiry], ...] = get_args(get_args(AnyInquiry)[0])
@@ -27,6 +28,7 @@ __all__ = [
     "Bench",
     "Cancelled",
     "Equivalence",
+    "Features",
     "Inquiry",
     "LoaderSweep",
     "Preflight",

@@ -18,7 +18,14 @@ from app.api.shapes.catalogue import (
     Trick,
 )
 from app.api.shapes.inquiry import Inquiries, Inquiry
-from app.api.shapes.layer import Layer, LayerOutput, Layers, RecordedLayer, RecordedLayers
+from app.api.shapes.layer import (
+    Features,
+    Layer,
+    LayerOutput,
+    Layers,
+    RecordedLayer,
+    RecordedLayers,
+)
 from app.api.shapes.queue import Queue, Waiting, Worker, Workers
 from app.api.shapes.run import (
     Checkpoint,
@@ -47,6 +54,7 @@ __all__ = [
     "Event",
     "Events",
     "Facts",
+    "Features",
     "FieldError",
     "Freed",
     "Inquiries",

@@ -39,6 +39,22 @@ class LayerOutput(Shape):
     values: list[Any]
 
 
+class Features(Shape):
+    """What a layer of a run gave for chosen examples of its task."""
+
+    run: int
+    step: int = Field(description="Of the checkpoint that was taken.")
+    layer: str
+    call: int
+    split: str
+    examples: list[int]
+    targets: list[Any]
+    shape: list[int] = Field(description="Examples first, then what the layer gives for each.")
+    dtype: str
+    values: list[Any]
+    beside_run: int | None = Field(description="The run that was trained meanwhile.")
+
+
 class Layer(Shape):
     """One module of a network."""
 
