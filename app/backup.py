@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from app.settings import Settings
 from app.verified_copy import verified_copy
-from trainer.checkpoint import sync_folder
+from trainer.durable import sync_folder
 from trainer.part import Refused
 from trainer.store.database import sqlite_file
 

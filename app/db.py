@@ -1,8 +1,9 @@
 """The lab's database: one engine per process, migrated before use."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -30,6 +31,9 @@ def open_database(settings: Settings, busy_seconds: float = BUSY_SECONDS) -> Eng
     """
     engine = connect(settings.database_url, busy_seconds)
     try:
+        if current_revision(engine) == newest_revision():
+            # as nearly always: opened in a moment, and without the lock of whoever writes
+            return engine
         if is_to_be_backed_up(engine):
             with taking_turns(settings.folder / "locks" / "migration.lock"):
                 # asked again: whoever was first has migrated meanwhile
@@ -123,9 +127,11 @@ def current_revision(engine: Engine) -> str | None:
         ) from error
 
 
-def revisions() -> list[str]:
-    """Every schema this program knows, the oldest first."""
-    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
+@cache
+def revisions() -> Sequence[str]:
+    """Every schema this program knows, the oldest first. Read once: each is a module to load."""
+    known = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    return tuple(reversed(known))
 
 
 def newest_revision() -> str:
@@ -134,8 +140,7 @@ def newest_revision() -> str:
 
 def is_migrated(connection: Connection) -> bool:
     """Whether the schema is the newest this program knows."""
-    current = MigrationContext.configure(connection).get_current_revision()
-    return current == ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == newest_revision()
 
 
 def alembic_config(folder: Path = MIGRATIONS) -> Config:

@@ -36,7 +36,7 @@ class Lab(FastAPI):
     """The application behind its gate."""
 
     def openapi(self) -> dict[str, Any]:
-        # parameters are checked against it: the first requests of fifty pages would each make it
+        # it takes half a second: those who ask for it at once would each make it
         with self.state.documenting:
             if self.openapi_schema is None:
                 document = super().openapi()

@@ -21,7 +21,7 @@ from app.verified_copy import (
     unfinished,
     verified_copy,
 )
-from trainer.checkpoint import sync_folder
+from trainer.durable import sync_folder
 from trainer.part import Refused
 from trainer.store.database import (
     alone,

@@ -1,5 +1,7 @@
 """A small lab for tests: a database in a folder, and runs trained in the test's own process."""
 
+import functools
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, Row, delete, insert, select
 
 from app import queue
-from app.db import open_database
+from app.db import migrate, open_database
 from app.events import events_of
 from app.executors.training import train_claimed
 from app.models import Asked, runs, workers
@@ -20,7 +22,7 @@ from app.settings import Settings
 from trainer.config import RunConfig
 from trainer.loop import Progress
 from trainer.recipes import recipe
-from trainer.store.database import reading, writing
+from trainer.store.database import connect, reading, sqlite_file, writing
 from trainer.store.packing import Points
 from trainer.store.reader import find_series, read_points
 from trainer.watch import RunWatch
@@ -37,6 +39,10 @@ class Lab:
     @classmethod
     def at(cls, folder: Path, **settings: Any) -> "Lab":
         chosen = Settings(folder=folder, **settings)
+        file = sqlite_file(chosen.database_url)
+        if file is not None and not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(empty_database())
         engine = open_database(chosen)
         with writing(engine) as connection:
             result = connection.execute(
@@ -109,6 +115,19 @@ class Lab:
         """Kind and text of every event of a run, oldest first."""
         with reading(self.engine) as connection:
             return [(event.kind, event.text) for event in events_of(connection, run_id)]
+
+
+@functools.cache
+def empty_database() -> bytes:
+    """A file with the newest schema and no run. Migrated once per process: labs are made by the
+    hundred, and migrations have tests of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "empty.db"
+        engine = connect(f"sqlite:///{file}")
+        migrate(engine)
+        # closed, so that nothing is left in a log beside it
+        engine.dispose()
+        return file.read_bytes()
 
 
 def points_of(values: Sequence[float], first: int = 1, stride: int = 1) -> Points:

@@ -1,10 +1,12 @@
 """Thousands of made-up requests: nothing breaks, and every answer is what the document says."""
 
 from collections.abc import Iterator
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import httpx2
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -62,7 +64,17 @@ def operations(client: httpx2.Client) -> list[Any]:
     return [found.ok() for found in schema.get_all_operations()]
 
 
-def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[int, list[str]]:
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    """One connection for all requests, which remembers nothing from one to the next."""
+    with requests.Session() as session:
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        yield session
+
+
+def ask(
+    operation: Any, mode: GenerationMode, session: requests.Session, headers: dict[str, str]
+) -> tuple[int, list[str]]:
     """Send made-up requests of one operation; how many, and what was wrong with the answers."""
     wrong: list[str] = []
     sent = 0
@@ -76,7 +88,7 @@ def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[
         if sent % 2 and "run" in (case.path_parameters or {}) and case.method != "DELETE":
             case.path_parameters["run"] = "1"
         try:
-            case.call_and_validate(headers=headers, checks=CHECKS)
+            case.call_and_validate(session=session, headers=headers, checks=CHECKS)
         except FailureGroup as failures:
             wrong.extend(f"{operation.label}: {one}" for one in failures.exceptions)
 
@@ -91,11 +103,11 @@ def ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> tuple[
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_whatever_the_owner_sends_is_answered_as_documented(
-    operations: list[Any], mode: GenerationMode
+    operations: list[Any], session: requests.Session, mode: GenerationMode
 ) -> None:
     count, wrong = 0, []
     for operation in operations:
-        sent, bad = ask(operation, mode, OWNER)
+        sent, bad = ask(operation, mode, session, OWNER)
         count += sent
         wrong += bad[:2]
     assert wrong == []
@@ -104,7 +116,7 @@ def test_whatever_the_owner_sends_is_answered_as_documented(
 
 @pytest.mark.timeout(600)
 def test_whatever_a_stranger_sends_is_refused_alike(
-    client: httpx2.Client, operations: list[Any]
+    operations: list[Any], session: requests.Session
 ) -> None:
     """The same answer to all, so that nobody learns what there is."""
     for operation in operations:
@@ -114,7 +126,7 @@ def test_whatever_a_stranger_sends_is_refused_alike(
         @settings(MADE_UP, max_examples=EXAMPLES[GenerationMode.POSITIVE])
         @given(case=operation.as_strategy())
         def send(case: Case) -> None:
-            answer = case.call()
+            answer = case.call(session=session)
             # the second where it made tokens up, too many of them
             assert answer.status_code in (401, 429), case.operation.label
             assert answer.json()["status"] == answer.status_code

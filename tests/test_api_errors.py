@@ -18,6 +18,7 @@ from lab import Lab, tiny_config
 from server import API, client_of, refusal
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from app.api import documented_parameters
 from app.main import create_app
 from app.settings import Settings
 from trainer.store.database import writing
@@ -356,6 +357,24 @@ def test_the_first_requests_make_the_document_of_the_api_once(
     assert len(made) == 1
     assert all(document["paths"] for document in documents)
     app.state.engine.dispose()
+
+
+def test_the_first_requests_learn_once_which_parameters_there_are(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def make(**facts: Any) -> dict[str, Any]:
+        made.append(1)
+        time.sleep(0.1)
+        return get_openapi(**facts)
+
+    monkeypatch.setattr("app.api.get_openapi", make)
+    documented_parameters.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.get(f"{API}/runs?sart=name"), range(8)))
+    assert len(made) == 1
+    assert all("there is no such parameter" in answer.text for answer in answers)
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**100])

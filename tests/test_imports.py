@@ -284,3 +284,9 @@ def test_the_whole_trainer_imports_where_only_torch_and_the_stores_needs_are() -
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(under("trainer")) - 1
+
+
+def test_the_database_is_opened_and_backed_up_without_waiting_for_torch() -> None:
+    names = "app.db, app.backup, app.restore, app.models"
+    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from trainer.durable import sync_folder
 from trainer.failpoints import failpoint
 from trainer.loop import Progress
 from trainer.place import Place
@@ -75,15 +76,6 @@ def save_checkpoint(
 
 def file_name(step: int, fence: int) -> str:
     return f"step-{step:09d}-{fence}.safetensors"
-
-
-def sync_folder(folder: Path) -> None:
-    """The new name itself must reach the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def drop_superseded(folder: Path, kept: Collection[str], fence: int) -> None:

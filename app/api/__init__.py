@@ -1,11 +1,13 @@
 """The REST API: one router per noun, all under /api/v1."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
+from threading import Lock
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from app.api import (
@@ -32,10 +34,10 @@ async def must_be_known(request: Request) -> None:
 
     A misspelt filter would be passed over otherwise, and the answer be that to another question.
     """
-    if request.app.openapi_schema is None:
-        # the first request makes the document, which takes long
-        await to_thread.run_sync(query_parameters, request.app)
-    known = query_parameters(request.app)[request.scope["route"].operation_id]
+    if not documented_parameters.cache_info().currsize:
+        # the first request makes a document, which takes long
+        await to_thread.run_sync(query_parameters)
+    known = query_parameters()[request.scope["route"].operation_id]
     if TAKES_ANY in known:
         return
     if unknown := set(request.query_params) - known:
@@ -49,11 +51,22 @@ async def must_be_known(request: Request) -> None:
 TAKES_ANY = catalogue.MODEL_PARAMETERS["name"]
 
 
-@lru_cache(maxsize=1)
-def query_parameters(app: FastAPI) -> Mapping[str, frozenset[str]]:
-    """What each operation takes in its query, by its id, as the API's own document says."""
+DOCUMENTING = Lock()
+
+
+def query_parameters() -> Mapping[str, frozenset[str]]:
+    """What each operation takes in its query, by its id, as a document of the API says."""
+    # the first requests of fifty pages would each make it
+    with DOCUMENTING:
+        return documented_parameters()
+
+
+@cache
+def documented_parameters() -> Mapping[str, frozenset[str]]:
+    # of the router, not of an application: the same for all that serve it from this process
+    document = get_openapi(title="", version="", routes=router.routes)
     operations: list[dict[str, Any]] = [
-        operation for path in app.openapi()["paths"].values() for operation in path.values()
+        operation for path in document["paths"].values() for operation in path.values()
     ]
     return {
         operation["operationId"]: frozenset(
