@@ -18,7 +18,7 @@ class LayerFacts:
     path: str
     kind: str
     output_shape: tuple[int, ...] | None
-    """Of one example, without the batch; None when the layer gives no single tensor."""
+    """Of one example, without the batch, in the first call; None when it gives no single tensor."""
     parameters: int
     """Its own, not those of the layers inside it."""
     trainable: bool
@@ -45,14 +45,15 @@ def anatomy(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerFact
 def output_shapes(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """What each module of a network on the meta device gives for one example, without the batch.
 
-    By path; the network itself is "". One that gives no single tensor is left out.
+    By path; the network itself is "". One that gives no single tensor is left out; of one that is
+    called repeatedly it is the first call.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(path: str) -> object:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor):
-                shapes[path] = tuple(output.shape[1:])
+                shapes.setdefault(path, tuple(output.shape[1:]))
 
         return hook
 

@@ -1,5 +1,6 @@
 """Probe: looks at layer outputs on a fixed batch, without touching the training."""
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from trainer.store.writer import LayerOutput
 MOST_CHANNELS = 256
 MOST_SIDE = 128
 """Larger outputs are kept as their first channels, averaged down to this many pixels a side."""
+MOST_FRAMES = 16
+"""Longer clips are averaged down in time too; a channel of a clip is kept with no more values than
+one of a picture, so its sides are smaller the more frames there are."""
 
 
 class Place(NamedTuple):
@@ -40,6 +44,7 @@ class Look:
     step: int
     statistics: Mapping[Place, Mapping[str, float]]
     outputs: tuple[LayerOutput, ...]
+    """Only the first of them where all are more than a run may keep: those are over it already."""
 
 
 class Probe:
@@ -69,19 +74,21 @@ class Probe:
     @torch.no_grad()
     def look(self, model: nn.Module, step: int) -> Look:
         """Outputs of the chosen layers for the probe batch, as they are at this step."""
-        seen: dict[Place, torch.Tensor] = {}
         found: dict[Place, torch.Tensor] = {}
+        outputs: list[LayerOutput] = []
+        room = self.recording.layer_megabytes * 10**6
 
         def take(place: Place, output: torch.Tensor) -> None:
+            nonlocal room
             found[place] = statistics(output)
-            # a copy: an in-place operation that follows would overwrite what was seen
-            seen[place] = output.clone()
+            # made small at once: an in-place operation that follows would overwrite it, and all
+            # outputs of a large network on clips do not fit into memory together
+            if output.ndim > 1 and room >= 0:
+                outputs.append(quantised(place, step, output))
+                room -= len(outputs[-1].payload)
 
         with untouched(model), capturing(model, self.layers, take):
             model(self.batch.inputs)
-        outputs = [
-            quantised(place, step, output) for place, output in seen.items() if output.ndim > 1
-        ]
         if not self.input_is_kept:
             outputs.append(quantised(Place("", 0), step, self.batch.inputs, "input"))
             self.input_is_kept = True
@@ -184,9 +191,16 @@ def quantised(place: Place, step: int, output: torch.Tensor, view: str = "channe
 
 
 def small_enough(values: torch.Tensor) -> torch.Tensor:
-    """(N, C, …) with at most so many channels, and pictures of at most so many pixels a side."""
+    """(N, C, …) with at most so many channels, and pictures and clips of at most so many pixels."""
     values = values[:, :MOST_CHANNELS]
     if values.ndim == 4 and max(values.shape[2:]) > MOST_SIDE:
         height, width = (min(size, MOST_SIDE) for size in values.shape[2:])
-        values = F.adaptive_avg_pool2d(values, (height, width))
+        return F.adaptive_avg_pool2d(values, (height, width))
+    if values.ndim == 5:
+        frames, height, width = values.shape[2:]
+        frames = min(frames, MOST_FRAMES)
+        side = math.isqrt(MOST_SIDE**2 // frames)
+        size = (frames, min(height, side), min(width, side))
+        if size != values.shape[2:]:
+            return F.adaptive_avg_pool3d(values, size)
     return values
