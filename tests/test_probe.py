@@ -9,13 +9,13 @@ from torch import nn
 
 from trainer.batch import Batch
 from trainer.config import Recording
-from trainer.probe import MOST_CHANNELS, MOST_SIDE, STATISTICS, Place, Probe, quantised, statistics
+from trainer.probe import MOST_CHANNELS, MOST_SIDE, Place, Probe, measured, quantised, read_back
 
 SHAPES = [(), (7,), (4, 5), (4, 3, 6), (4, 3, 6, 5), (2, 3, 4, 6, 5)]
 
 
 def found(output: torch.Tensor) -> dict[str, float]:
-    return dict(zip(STATISTICS, statistics(output).tolist(), strict=True))
+    return read_back({Place("layer", 0): measured(output)})[Place("layer", 0)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -71,7 +71,7 @@ def test_a_channel_of_a_clip_is_kept_no_larger_than_one_of_a_picture(
     shape: tuple[int, ...], kept: tuple[int, ...]
 ) -> None:
     output = quantised(Place("layer", 0), 0, torch.rand(shape))
-    assert (output.full_shape, output.shape) == (shape, kept)
+    assert (output.full_shape, output.levels.shape) == (shape, kept)
     assert kept[1] <= MOST_CHANNELS
     assert math.prod(kept[2:]) <= MOST_SIDE**2
 
@@ -79,7 +79,7 @@ def test_a_channel_of_a_clip_is_kept_no_larger_than_one_of_a_picture(
 def test_a_clip_made_small_is_averaged_over_time_and_space() -> None:
     clip = torch.arange(32.0)[:, None, None].expand(1, 1, 32, 64, 64).contiguous()
     output = quantised(Place("layer", 0), 0, clip)
-    assert output.shape == (1, 1, 16, 32, 32)
+    assert output.levels.shape == (1, 1, 16, 32, 32)
     # frames 0 and 1 become 0.5, frames 30 and 31 become 30.5
     assert (output.low, output.high) == (0.5, 30.5)
 
@@ -108,7 +108,7 @@ def look_at(network: nn.Module, layers: list[str], megabytes: int = 64) -> tuple
     """The bytes of what a probe keeps of these layers, and the layers it has statistics of."""
     batch = Batch(torch.rand(5, WIDE // 5), torch.zeros(5))
     look = Probe(Recording(layer_megabytes=megabytes), layers, batch).look(network, 0)
-    kept = sum(len(output.payload) for output in look.outputs if output.view != "input")
+    kept = sum(output.levels.nbytes for output in look.outputs if output.view != "input")
     return kept, {place.layer for place in look.statistics}
 
 
