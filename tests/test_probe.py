@@ -136,3 +136,129 @@ def test_a_look_stops_keeping_outputs_when_they_are_more_than_a_run_may_keep() -
     assert seen == set(names)
     everything, _ = look_at(network, names, megabytes=64)
     assert everything > 4 * 10**6
+
+
+# -- weights, gradients, and outputs that are no tensors ---------------------------------------
+
+
+class Net(nn.Module):
+    """Batch norm, an operation in place and dropout: all that a look must neither move nor mix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.norm = nn.BatchNorm2d(3)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(3 * 36, 4)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        value = self.drop(self.relu(self.norm(self.conv(inputs))))
+        scores: torch.Tensor = self.head(value.flatten(1))
+        return scores
+
+
+def everything(network: nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for tensor in network.state_dict().values()]
+
+
+def looked(network: nn.Module, views: tuple[str, ...]) -> dict[tuple[str, str], torch.Tensor]:
+    """What a look keeps of a network, by layer and view, as numbers again."""
+    torch.manual_seed(1)
+    batch = Batch(torch.randn(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0]))
+    layers = [name for name, _ in network.named_modules() if name]
+    recording = Recording.model_validate({"layer_views": views})
+    look = Probe(recording, layers, batch, nn.functional.cross_entropy).look(network, 0)
+    return {
+        (one.layer, one.view): one.low
+        + torch.from_numpy(one.levels).double() * (one.high - one.low) / 255
+        for one in look.outputs
+    }
+
+
+def test_gradients_are_those_of_the_loss_by_each_output_before_anything_is_done_to_it() -> None:
+    torch.manual_seed(0)
+    network = Net()
+    found = looked(network, ("gradient",))
+    torch.manual_seed(1)
+    inputs, targets = torch.randn(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0])
+    network.eval()
+    # the same by hand, nothing in place
+    conv = network.conv(inputs)
+    norm = network.norm(conv)
+    relu = norm.relu()
+    scores = network.head(relu.flatten(1))
+    loss = nn.functional.cross_entropy(scores, targets)
+    wanted = torch.autograd.grad(loss, [conv, norm, relu, scores])
+    for layer, slope in zip(("conv", "norm", "relu", "head"), wanted, strict=True):
+        told = found[layer, "gradient"]
+        assert told.shape == slope.shape
+        # within half a level
+        assert float((told - slope).abs().max()) <= float(slope.max() - slope.min()) / 500
+
+
+def test_weights_are_kept_as_channels_of_one_example() -> None:
+    network = Net()
+    found = looked(network, ("weight",))
+    kernels = network.conv.weight.detach()
+    assert found["conv", "weight"].shape == (1, 3, 3, 3)
+    span = float(kernels.max() - kernels.min())
+    assert float((found["conv", "weight"][0] - kernels[:, 0]).abs().max()) <= span / 500
+    assert found["head", "weight"].shape == (1, 4, 108)
+    assert found["norm", "weight"].shape == (1, 3)
+    assert ("relu", "weight") not in found
+    assert ("conv", "channels") not in found
+
+
+def test_looking_back_changes_nothing_in_the_network_nor_in_what_is_drawn() -> None:
+    torch.manual_seed(0)
+    network = Net().train()
+    network(torch.randn(2, 1, 8, 8)).sum().backward()
+    before, slopes = everything(network), [p.grad.clone() for p in network.parameters()]  # type: ignore[union-attr]
+    state = torch.get_rng_state()
+    looked_batch = Batch(torch.ones(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0]))
+    recording = Recording(layer_views=("channels", "weight", "gradient"))
+    Probe(recording, ["conv", "head"], looked_batch, nn.functional.cross_entropy).look(network, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert network.training
+    pairs = zip(before, everything(network), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    for parameter, slope in zip(network.parameters(), slopes, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, slope)
+
+
+def test_a_frozen_network_has_no_gradients_and_one_frozen_in_front_has_those_behind() -> None:
+    network = Net().requires_grad_(False)
+    assert looked(network, ("gradient",)).keys() == {("", "input")}
+    network.head.requires_grad_(True)
+    assert looked(network, ("gradient",)).keys() == {("", "input"), ("head", "gradient")}
+
+
+def test_outputs_in_tuples_and_mappings_are_taken_apart() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 3, batch_first=True)
+            self.named = Named()
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            output, _ = self.lstm(inputs)
+            both: torch.Tensor = self.named(output)["twice"]
+            return both
+
+    class Named(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"once": inputs, "twice": 2 * inputs}
+
+    batch = Batch(torch.randn(2, 5, 4), torch.zeros(2))
+    look = Probe(Recording(), ["lstm", "named"], batch).look(Both(), 0)
+    assert {str(place) for place in look.statistics} == {
+        "lstm[0]",
+        "lstm[1][0]",
+        "lstm[1][1]",
+        "named[once]",
+        "named[twice]",
+    }
+    found = {place.layer: told for place, told in look.statistics.items()}
+    assert found["named[twice]"]["highest"] == 2 * found["named[once]"]["highest"]

@@ -154,6 +154,25 @@ def test_a_layers_output_is_what_a_plain_forward_gives(tmp_path: Path) -> None:
     assert error <= (first.high - first.low) / 255 * 0.51
 
 
+def test_training_is_the_same_to_the_bit_whatever_is_looked_at(tmp_path: Path) -> None:
+    tricks = [{"name": "seed"}]
+    model = {"name": "small_cnn", "dropout": 0.3}
+    every = {"layer_steps": "every", "layers_every": 5}
+    views = ("channels", "weight", "gradient")
+    lab = Lab.at(tmp_path)
+    blind, looking = (
+        lab.train(quick_config(tricks=tricks, model=model, recording=recording))
+        for recording in ({"layer_steps": "never"}, {**every, "layer_views": views})
+    )
+    for name in ("train_loss", "val_accuracy", "val_loss"):
+        assert np.array_equal(lab.points(blind, name).values, lab.points(looking, name).values)
+    with reading(lab.engine) as connection:
+        for view in views:
+            rows = list_layer_outputs(connection, looking, view)
+            assert "block1.conv" in {row.layer for row in rows}
+            assert {row.step for row in rows} >= {0, 5, 45}
+
+
 def test_a_probe_copies_before_an_in_place_operation_spoils_what_it_saw() -> None:
     from trainer.batch import Batch
     from trainer.config import Recording

@@ -16,6 +16,9 @@ from trainer.tricks import AnyTrick, clashes
 Pattern = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.*?\[\]!-]+$")]
 
 
+View = Literal["channels", "weight", "gradient"]
+
+
 class Recording(Part):
     """What a run writes down."""
 
@@ -34,6 +37,14 @@ class Recording(Part):
     )
     layers_every: int = Field(
         100, ge=1, le=1_000_000, description="Steps between two looks, where every is chosen."
+    )
+    layer_views: tuple[View, ...] = Field(
+        ("channels",),
+        min_length=1,
+        max_length=3,
+        description="What of the chosen layers is kept: channels is their outputs, weight their "
+        "weights, gradient how the loss of the examples changes with their outputs, which takes "
+        "a backward pass for each look.",
     )
     layer_examples: int = Field(
         8, ge=1, le=64, description="Test examples whose layer outputs are kept."

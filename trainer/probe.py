@@ -34,6 +34,8 @@ class Place(NamedTuple):
 
 
 Take = Callable[[Place, torch.Tensor], None]
+LossOf = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(outputs, targets) -> the loss, a scalar."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,18 @@ class Probe:
     back: training is the same to the bit whether or not it looks.
     """
 
-    def __init__(self, recording: Recording, layers: Sequence[str], batch: Batch) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        layers: Sequence[str],
+        batch: Batch,
+        loss: LossOf | None = None,
+    ) -> None:
         self.recording = recording
         self.layers = tuple(layers)
         self.batch = batch
+        self.loss = loss
+        """What gradients are gradients of; needed where they are to be kept."""
         self.input_is_kept = False
 
     def wants(self, step: int) -> bool:
@@ -74,24 +84,73 @@ class Probe:
     def look(self, model: nn.Module, step: int) -> Look:
         """Outputs of the chosen layers for the probe batch, as they are at this step."""
         found: dict[Place, Measured] = {}
-        outputs: list[LayerOutput] = []
-        room = self.recording.layer_megabytes * 10**6
+        kept = Kept(step, self.recording.layer_megabytes * 10**6)
+        views = self.recording.layer_views
 
         def take(place: Place, output: torch.Tensor) -> None:
-            nonlocal room
             found[place] = measured(output)
-            # made small at once: an in-place operation that follows would overwrite it, and all
-            # outputs of a large network on clips do not fit into memory together
-            if output.ndim > 1 and room >= 0:
-                outputs.append(quantised(place, step, output))
-                room -= outputs[-1].levels.nbytes
+            if "channels" in views:
+                kept.keep(place, output, "channels")
 
         with untouched(model), capturing(model, self.layers, take):
             model(self.batch.inputs)
+        if "gradient" in views:
+            self.look_back(model, lambda place, slope: kept.keep(place, slope, "gradient"))
+        if "weight" in views:
+            for place, weight in weights_of(model, self.layers):
+                kept.keep(place, weight, "weight")
         if not self.input_is_kept:
-            outputs.append(quantised(Place("", 0), step, self.batch.inputs, "input"))
+            kept.outputs.append(quantised(Place("", 0), step, self.batch.inputs, "input"))
             self.input_is_kept = True
-        return Look(step, read_back(found), tuple(outputs))
+        return Look(step, read_back(found), tuple(kept.outputs))
+
+    def look_back(self, model: nn.Module, take: Take) -> None:
+        """Have `take` called with the gradient of the loss by each layer's output.
+
+        A pass of its own, forward and backward, in eval mode; no parameter's `.grad` is touched. A
+        layer in front of everything that learns has no gradient.
+        """
+        assert self.loss is not None, "gradients are gradients of a loss"
+        learning = [p for p in model.parameters() if p.requires_grad]
+        if not learning:
+            return
+
+        def listen(place: Place, output: torch.Tensor) -> None:
+            # asked before an operation in place can change it: the gradient is that of what it was
+            if output.requires_grad:
+                output.register_hook(lambda slope: take(place, slope))  # type: ignore[no-untyped-call]
+
+        with torch.enable_grad(), untouched(model), capturing(model, self.layers, listen):
+            loss = self.loss(model(self.batch.inputs), self.batch.targets)
+            # by the weights, so that it goes all the way back; what it gives is dropped
+            torch.autograd.grad(loss, learning, allow_unused=True)
+
+
+class Kept:
+    """What a look keeps, and how many bytes of it there may still be."""
+
+    def __init__(self, step: int, room: int) -> None:
+        self.step, self.room = step, room
+        self.outputs: list[LayerOutput] = []
+
+    def keep(self, place: Place, values: torch.Tensor, view: str) -> None:
+        # made small at once: an in-place operation that follows would overwrite it, and all
+        # outputs of a large network on clips do not fit into memory together
+        if values.ndim > 1 and self.room >= 0:
+            self.outputs.append(quantised(place, self.step, values.detach(), view))
+            self.room -= self.outputs[-1].levels.nbytes
+
+
+def weights_of(model: nn.Module, layers: Sequence[str]) -> Iterator[tuple[Place, torch.Tensor]]:
+    """The weights of these layers as one example of channels.
+
+    Kernels (O, I, *sides) -> (1, O * I, *sides); matrices (O, I) -> (1, O, I); (C,) -> (1, C).
+    """
+    for layer in layers:
+        weight = getattr(model.get_submodule(layer), "weight", None)
+        if isinstance(weight, torch.Tensor):
+            is_kernel = weight.ndim > 2
+            yield Place(layer, 0), (weight.flatten(0, 1) if is_kernel else weight).unsqueeze(0)
 
 
 @contextmanager
@@ -121,8 +180,8 @@ def capturing(model: nn.Module, layers: Sequence[str], take: Take) -> Iterator[N
 
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             nonlocal calls
-            if isinstance(output, torch.Tensor):
-                take(Place(layer, calls), output.detach())
+            for name, tensor in parts_of(layer, output):
+                take(Place(name, calls), tensor)
             calls += 1
 
         return hook
@@ -134,6 +193,18 @@ def capturing(model: nn.Module, layers: Sequence[str], take: Take) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
+
+
+def parts_of(name: str, output: object) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of an output: itself, or what tuples and mappings hold, as in lstm[1][0]."""
+    if isinstance(output, torch.Tensor):
+        yield name, output
+    elif isinstance(output, list | tuple):
+        for number, each in enumerate(output):
+            yield from parts_of(f"{name}[{number}]", each)
+    elif isinstance(output, Mapping):
+        for key, each in output.items():
+            yield from parts_of(f"{name}[{key}]", each)
 
 
 STATISTICS = ("mean", "spread", "lowest", "highest", "zeros", "dead")

@@ -184,4 +184,5 @@ def probe_for(config: RunConfig, setup: Setup, data: TaskData) -> Probe:
         config.recording,
         [layer.path for layer in layers],
         setup.prepare(examples.to(setup.device)),
+        setup.criterion.value,
     )

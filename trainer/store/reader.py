@@ -70,21 +70,28 @@ class StoredOutput:
         return np.float32(self.low) + self.quantised.astype(np.float32) * (span / np.float32(255))
 
 
-def list_layer_outputs(connection: Connection, run_id: int) -> Sequence[Any]:
+def list_layer_outputs(
+    connection: Connection, run_id: int, view: str = "channels"
+) -> Sequence[Any]:
     """Which layers were kept at which steps, without their contents."""
     c = layer_outputs.c
     columns = (c.layer, c.call, c.step, c.view, c.shape, c.full_shape, c.dtype, c.low, c.high)
     query = select(*columns, func.length(c.payload).label("bytes")).where(
-        c.run_id == run_id, c.view == "channels"
+        c.run_id == run_id, c.view == view
     )
     return connection.execute(query.order_by(c.id)).all()
 
 
 def read_layer_output(
-    connection: Connection, run_id: int, layer: str, step: int, call: int = 0
+    connection: Connection,
+    run_id: int,
+    layer: str,
+    step: int,
+    call: int = 0,
+    view: str = "channels",
 ) -> StoredOutput | None:
     query = select(layer_outputs).filter_by(
-        run_id=run_id, layer=layer, step=step, call=call, view="channels"
+        run_id=run_id, layer=layer, step=step, call=call, view=view
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else stored_output(row)
