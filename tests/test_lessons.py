@@ -15,6 +15,7 @@ from trainer.inquiry import Bench
 from trainer.lessons import LESSONS, Lesson
 from trainer.lessons.accumulation import AccumulationLesson
 from trainer.lessons.captured import CapturedLesson
+from trainer.lessons.clip_feature import ClipFeatureLesson
 from trainer.lessons.drift import DriftLesson
 from trainer.lessons.fold_time import FoldTimeLesson
 from trainer.lessons.frozen import FrozenLesson
@@ -245,6 +246,21 @@ def test_looking_in_training_mode_moves_the_statistics(bench: Bench) -> None:
     # mean, variance and count of three norms
     moved = shown(CapturedLesson(evaluates=False, copies=True), bench)["numbers"]["buffers_moved"]
     assert moved == 9
+
+
+def test_the_feature_of_a_p3d_fed_to_its_last_layer_is_its_output(bench: Bench) -> None:
+    for depth in (17, 63):
+        numbers = shown(ClipFeatureLesson(depth=depth, width=2), bench)["numbers"]
+        assert numbers["same"]
+        assert numbers["attribute_is_the_same"]
+    training = shown(ClipFeatureLesson(width=2, trains=True), bench)["numbers"]
+    assert training["apart"] > 0
+    assert not training["attribute_is_the_same"]
+
+
+def test_a_p3d199_is_called_as_often_as_its_case_sheet_says(bench: Bench) -> None:
+    numbers = shown(ClipFeatureLesson(depth=199, width=2, clips=1, side=16), bench)["numbers"]
+    assert numbers["calls"] == 609
 
 
 def test_rates_fall_by_the_decay_from_module_to_module(bench: Bench) -> None:

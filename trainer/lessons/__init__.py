@@ -5,6 +5,7 @@ from typing import get_args
 from trainer.lessons.accumulation import AccumulationLesson
 from trainer.lessons.base import Lesson
 from trainer.lessons.captured import CapturedLesson
+from trainer.lessons.clip_feature import ClipFeatureLesson
 from trainer.lessons.drift import DriftLesson
 from trainer.lessons.fold_time import FoldTimeLesson
 from trainer.lessons.frozen import FrozenLesson
@@ -22,6 +23,7 @@ AnyLesson = (
     | FoldTimeLesson
     | LoaderWorkersLesson
     | CapturedLesson
+    | ClipFeatureLesson
     | DriftLesson
     | FrozenLesson
     | TransferLesson
