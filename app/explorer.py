@@ -110,7 +110,8 @@ def explored(form: ExplorerForm) -> Explored:
     form = replace(form, picks=tuple(pick for pick in form.picks if pick in paths))
     for pattern in form.patterns:
         if not matching(found.layers, pattern):
-            errors["recording.layers"] = unknown_layer(pattern, found.layers)
+            # a word that is no pattern at all was told already
+            errors.setdefault("recording.layers", unknown_layer(pattern, found.layers))
     hits = search(found.layers, form.wanted.find if form.wanted else "")
     return with_cost(
         Explored(

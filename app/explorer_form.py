@@ -27,6 +27,8 @@ MOST_ELEMENTS = 2**31
 MOST_AXES = 5
 RECORDED = ("layers", "layer_examples", "layer_steps", "layers_every", "layer_megabytes")
 """Fields of Recording that say what layers cost."""
+FIRST = {"model": "resnet20", "task": "digits"}
+"""What is looked at before anything is chosen."""
 FREEZE = "tricks.freeze.layers"
 FREEZE_ON = "tricks.freeze.on"
 PICK = "pick"
@@ -76,8 +78,8 @@ class ExplorerForm:
         return self.errors.get(name, "")
 
     def chosen(self, name: str) -> str:
-        """Which model or task is chosen; the first where nothing was said."""
-        return self.values.get(f"{name}.name") or variants(name)[0].name
+        """Which model or task is chosen."""
+        return self.values.get(f"{name}.name") or FIRST[name]
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ function drawTree(html) {
     if (opened.has(path)) button.setAttribute("aria-expanded", opened.get(path));
   }
   fold();
-  tree.querySelector(".scroll").scrollTop = scrolled;
+  const scroller = tree.querySelector(".scroll");
+  if (scroller) scroller.scrollTop = scrolled;
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Query, Request
@@ -181,12 +182,23 @@ def show(
 def told(filled: Filled, about: dict[str, str]) -> dict[str, Any]:
     """What the panel says: sizes and steps, the layers, and the same run for programs."""
     if filled.config is None:
-        return {"filled": filled, "facts": None, "programs": None}
+        return {"filled": filled, "facts": None, "programs": None, "explore": ""}
+    told = facts(filled.config)
     return {
         "filled": filled,
-        "facts": facts(filled.config),
+        "facts": told,
+        "explore": urlencode(for_explorer(filled.config, told.total_steps)),
         "programs": for_programs(filled.config, about),
     }
+
+
+def for_explorer(config: RunConfig, steps: int) -> dict[str, str]:
+    """The fields in which the explorer of layers is asked for this network and recording."""
+    values = forms.values_of(config)
+    own = (f"model.{config.model.name}.", f"task.{config.task.name}.", "recording.layer")
+    chosen = {name: value for name, value in values.items() if name.startswith(own)}
+    sizes = {"steps": str(steps), "batch": str(config.loader.batch_size)}
+    return {"model.name": config.model.name, "task.name": config.task.name, **chosen, **sizes}
 
 
 def for_programs(config: RunConfig, about: dict[str, str]) -> dict[str, str]:
