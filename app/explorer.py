@@ -42,6 +42,8 @@ class Row:
     """frozen, partly frozen, or nothing."""
     kept: int
     """Bytes at a look."""
+    other_outputs: str
+    """What each call gives for one example, where one number of sizes does not tell it."""
     is_found: bool
     is_ticked: bool
     by_pattern: bool
@@ -239,6 +241,7 @@ def rows_of(
                 flop_bar=bar(flops[path], all_flops),
                 frozen=state(still[path], own),
                 kept=kept_bytes(layer, examples),
+                other_outputs=other_outputs(layer),
                 is_found=hits is not None and path in hits,
                 is_ticked=path in ticked,
                 by_pattern=path in named,
@@ -257,6 +260,14 @@ def summed(layers: Sequence[LayerFacts], own: Mapping[str, int]) -> dict[str, in
         if outer:
             sums[outer] += sums[layer.path]
     return sums
+
+
+def other_outputs(layer: LayerFacts) -> str:
+    """The outputs of a layer whose calls differ, or that has more than one row for an example."""
+    shapes = set(layer.outputs)
+    if all(shape[:1] == (1,) for shape in shapes) and len(shapes) < 2:
+        return ""
+    return ", ".join(shown(shape) for shape in layer.outputs)
 
 
 def is_frozen(layer: LayerFacts, frozen: Collection[str]) -> bool:

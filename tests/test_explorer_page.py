@@ -18,14 +18,15 @@ from playwright.sync_api import Browser, Page, expect
 from server import API, client_of, listening
 from test_browser import PATIENCE_MS, Window, barriers, browser
 from test_catalogue import FITTING, name
+from test_flops import CalledAgain
 from torch import nn
 
 from app import forms
-from app.explorer import Explored, Row, explored
+from app.explorer import Explored, Row, explored, other_outputs
 from app.explorer_form import explorer_form
 from app.pages.explorer import PARTS, rendered
 from app.pages.templates import amount, size
-from trainer.anatomy import examined
+from trainer.anatomy import anatomy, examined
 from trainer.check import facts
 from trainer.config import Recording, RunConfig
 from trainer.models import Mlp, Model, ResNet20, SmallCnn, UNet
@@ -85,6 +86,21 @@ def test_all_outputs_of_a_batch_are_those_of_a_real_pass() -> None:
     network(torch.randn(5, 1, 8, 8))
     assert found.totals is not None
     assert found.totals.batch_bytes == sum(given)
+
+
+def test_outputs_that_differ_from_call_to_call_are_all_told() -> None:
+    given = {
+        layer.path: other_outputs(layer)
+        for layer in anatomy(CalledAgain().to("meta"), (1, 8, 6, 6))
+    }
+    assert given == {
+        "conv": "",
+        "relu": "1x4x8x6x6, 1x4x4x6x6",
+        "halve": "1x4x4x6x6, 1x4x2x6x6",
+        # the frames of a clip lie in the batch
+        "frame": "2x2x4x4",
+    }
+    assert not any(row.other_outputs for row in seen(model__name="resnet20").rows)
 
 
 def test_what_the_trick_would_freeze_is_marked_with_its_containers() -> None:
