@@ -89,7 +89,7 @@ class Explored:
     found: int | None = None
     """How many layers the search found; None where nothing is searched for."""
     searched: tuple[str, ...] = ()
-    """What was searched for as patterns to record, where it is one."""
+    """Patterns that were searched for and are not recorded yet."""
     chosen: Sequence[Chosen] = ()
     cost: RecordingCost | None = None
     early: str = ""
@@ -122,7 +122,7 @@ def explored(form: ExplorerForm) -> Explored:
             rows=rows_of(form, found.layers, frozen, hits),
             totals=totals_of(form, found, frozen),
             found=None if hits is None else len(hits),
-            searched=patterns_in(form.wanted.find) if form.wanted else (),
+            searched=new_patterns(form),
             lost=lost,
         ),
         found.layers,
@@ -168,6 +168,12 @@ def frozen_paths(freeze: Freeze | None, found: Examined, errors: dict[str, str])
 def patterns_in(text: str) -> tuple[str, ...]:
     """The words with wildcards."""
     return tuple(word for word in text.replace(",", " ").split() if set(word) & set("*?["))
+
+
+def new_patterns(form: ExplorerForm) -> tuple[str, ...]:
+    """Those searched for that are not recorded already."""
+    text = form.wanted.find if form.wanted else ""
+    return tuple(one for one in patterns_in(text) if one not in form.patterns)
 
 
 def search(layers: Sequence[LayerFacts], text: str) -> set[str] | None:

@@ -144,6 +144,13 @@ def test_a_search_takes_words_and_patterns(text: str, expected: set[str]) -> Non
     assert not any(row.is_folded for row in found.rows)
 
 
+def test_what_was_searched_for_can_be_recorded_once() -> None:
+    found = seen(model__name="resnet20", find="stage?.0.conv* conv2d head")
+    assert found.searched == ("stage?.0.conv*",)
+    again = seen(find="stage?.0.conv*", recording__layers="head, stage?.0.conv*")
+    assert again.searched == ()
+
+
 def test_a_large_tree_begins_closed_but_for_what_is_ticked() -> None:
     found = seen(model__name="resnet20", pick="stage2.1.conv1")
     shown = [path for path, row in rows(found).items() if not row.is_folded]
