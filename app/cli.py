@@ -179,6 +179,26 @@ def recipes() -> None:
 
 
 @app.command()
+def models(as_json: Json = False) -> None:
+    """List the networks, with how many parameters they have for what."""
+    from app.catalogue import KINDS, describe
+
+    found = [describe(model) for model in KINDS["model"]]
+    if as_json:
+        print_json(found)
+        return
+    columns = (Column("model", no_wrap=True), "what", Column("parameters", justify="right"), "for")
+    table = Table(*columns, box=None, header_style="dim")
+    for model in found:
+        for number, size in enumerate(model["sizes"]):
+            name, what = (model["name"], model["title"]) if number == 0 else ("", size["title"])
+            shape = "x".join(map(str, size["input_shape"]))
+            told = f"{size['task'] or 'its paper'}: {shape}, {size['outputs']} outputs"
+            table.add_row(name, what, f"{size['parameters']:,}", told)
+    out.print(table)
+
+
+@app.command()
 def runs(
     status: Annotated[str, typer.Option(help="Only runs with this status.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,

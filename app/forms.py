@@ -107,7 +107,7 @@ def input_of(prefix: str, key: str, schema: Mapping[str, Any]) -> Input:
     is_optional = {"type": "null"} in one_of
     facts = next((kind for kind in one_of if kind != {"type": "null"}), schema)
     kind = "choice" if "enum" in facts else KIND_OF_TYPE[facts["type"]]
-    options = tuple(facts.get("enum", ()))
+    options = tuple(map(str, facts.get("enum", ())))
     if is_optional and kind == "switch":
         # a box is ticked or not; it takes a list to leave a question open
         kind, options = "choice", ("on", "off")

@@ -1,4 +1,4 @@
-"""Mosaic: all channels of one example side by side, as one picture."""
+"""Mosaic: all channels and frames of one example side by side, as one picture."""
 
 import io
 import math
@@ -13,12 +13,15 @@ SMALLEST = 240
 
 
 def mosaic(channels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(C, H, W) as one picture of about equal sides, a gap between channels; (F,) as one row."""
+    """(C, H, W) or the frames of clips (C, T, H, W) side by side; (F,) as one row.
+
+    One picture of about equal sides, with a gap between channels and frames.
+    """
     if channels.ndim == 1:
         return channels[np.newaxis, :]
     if channels.ndim == 2:
         return channels
-    planes = channels.reshape(channels.shape[0], -1, channels.shape[-1])
+    planes = channels.reshape(-1, *channels.shape[-2:])
     count, height, width = planes.shape
     across = math.ceil(math.sqrt(count * height / width))
     down = math.ceil(count / across)

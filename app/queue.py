@@ -17,6 +17,7 @@ from app.events import QUEUE, note_event, person
 from app.finding import must_exist
 from app.labels import free_name, must_be_free
 from app.models import Asked, Status, news, queue_state, runs, workers
+from app.trick_use import trick_names
 from trainer.config import RunConfig
 from trainer.failures import Cause, Failure
 from trainer.part import Refused
@@ -82,11 +83,6 @@ def add(
     connection.execute(update(runs).where(runs.c.id == run_id).values(name=named, place=run_id))
     note_event(connection, run_id, Status.QUEUED, person(), why)
     return run_id
-
-
-def trick_names(config: RunConfig) -> str:
-    """The names of its tricks with a space around each, so that one can be searched for."""
-    return " ".join(["", *(trick.name for trick in config.tricks), ""]) if config.tricks else ""
 
 
 def add_once(

@@ -94,7 +94,7 @@ def metrics_wanted(
 
 def parts(row: Row[Any], tree: Tree, metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """A run with what is wanted of it and no more."""
-    values, inside = row._mapping, Inside(row)
+    values, inside = dict(zip(row._fields, row, strict=True)), Inside(row)
     made: dict[str, Any] = {}
     for name, below in tree.items():
         if name in DERIVED:

@@ -7,10 +7,8 @@ product's own probe.
 """
 
 import argparse
-import math
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -29,7 +27,7 @@ from server import Served, serving, wait_for
 from trainer.batch import Batch
 from trainer.config import Recording
 from trainer.models import ResNet20
-from trainer.probe import Place, Probe, capturing, read_back, statistics, untouched
+from trainer.probe import Place, Probe, capturing, measured, read_back, untouched
 from trainer.store.database import writing
 from trainer.store.writer import LayerOutput, Writer
 
@@ -61,9 +59,7 @@ def looks(chosen: argparse.Namespace) -> Table:
     ways = {
         "a plain forward": lambda: forward(model, inputs),
         "hooks that clone every output": lambda: taken(torch.clone, model, layers, inputs),
-        "**statistics of every layer**": lambda: read_back(
-            taken(statistics, model, layers, inputs)
-        ),
+        "**statistics of every layer**": lambda: read_back(taken(measured, model, layers, inputs)),
         "**statistics and the outputs as bytes**": lambda: probe.look(model, 1),
     }
     for way in ways.values():
@@ -72,7 +68,7 @@ def looks(chosen: argparse.Namespace) -> Table:
     table = Table("Looking at every layer", ["how", "ms", "forwards", "bytes a value", "goal"])
     plain = found["a plain forward"]
     look = probe.look(model, 1)
-    kept = sum(math.prod(output.shape) for output in look.outputs)
+    kept = sum(output.levels.size for output in look.outputs)
     size = sum(len(output.payload) for output in look.outputs) / kept
     for name, times in found.items():
         share, stored, wanted = times.over(plain), "", ""
@@ -158,14 +154,11 @@ def keep_outputs(lab: Lab, count: int) -> list[str]:
     wave = np.sin(np.linspace(0, 9, SIDE))
     noise = np.random.default_rng(0).normal(0, 0.2, (1, CHANNELS, SIDE, SIDE))
     values = 0.3 * (np.multiply.outer(wave, wave) + noise)
-    payload = zlib.compress((127 + 100 * values).clip(0, 255).astype(np.uint8).tobytes(), 1)
+    levels = (127 + 100 * values).clip(0, 255).astype(np.uint8)
     shape = values.shape
-    outputs = [
-        LayerOutput(name, 0, 1, shape, shape, "float32", -1.0, 1.0, payload) for name in names
-    ]
-    picture = zlib.compress(bytes(64), 1)
-    one = (1, 1, 8, 8)
-    outputs.append(LayerOutput("", 0, 1, one, one, "float32", 0.0, 1.0, picture, "input"))
+    outputs = [LayerOutput(name, 0, 1, shape, "float32", -1.0, 1.0, levels) for name in names]
+    picture = np.zeros((1, 1, 8, 8), np.uint8)
+    outputs.append(LayerOutput("", 0, 1, picture.shape, "float32", 0.0, 1.0, picture, "input"))
     with writing(lab.engine) as connection:
         Writer(run_id).add_layer_outputs(connection, outputs)
     return names

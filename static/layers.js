@@ -8,10 +8,11 @@ import { across, paint, placeOf, planesOf, under } from "./mosaic.js";
 const place = document.getElementById("layers");
 const run = place.dataset.run;
 const byId = (id) => document.getElementById(id);
-const shown = { layer: place.dataset.layer, step: null, example: 0, channel: 0 };
+const shown = { layer: place.dataset.layer, step: null, example: 0, channel: 0, frame: 0, call: 0 };
 const RATIO = 2.2;
 const FRAME_MS = 450;
 let layers = new Map();
+let calls = new Map();
 let output = null;
 
 // -- what there is --------------------------------------------------------------------------
@@ -21,6 +22,9 @@ async function load() {
   if (!response.ok) return;
   const answer = await response.json();
   layers = new Map(answer.layers.filter((one) => one.call === 0).map((one) => [one.layer, one]));
+  calls = new Map();
+  for (const { layer, call } of answer.layers) calls.set(layer, Math.max(call + 1, calls.get(layer) ?? 0));
+  showCalls();
   const steps = layers.get(shown.layer)?.steps ?? [];
   const slider = byId("step");
   const atEnd = shown.step === null || Number(slider.value) === Number(slider.max);
@@ -32,17 +36,18 @@ async function load() {
 
 const cache = new Map();
 
-async function read({ layer, step, example }) {
-  const key = `${layer} ${step} ${example}`;
+async function read({ layer, step, example, call }) {
+  const key = `${layer} ${step} ${example} ${call}`;
   if (!cache.has(key)) {
-    const address = `/api/v1/runs/${run}/layers/${encodeURIComponent(layer)}/bytes?step=${step}&example=${example}`;
+    const address = `/api/v1/runs/${run}/layers/${encodeURIComponent(layer)}/bytes?step=${step}&example=${example}&call=${call}`;
     const response = await fetch(address);
     if (!response.ok) throw new Error((await response.json()).detail);
     const shape = response.headers.get("X-Shape").split(",").map(Number);
     const [low, high] = ["X-Low", "X-High"].map((name) => Number(response.headers.get(name)));
-    const planes = planesOf(shape, new Uint8Array(await response.arrayBuffer()));
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const planes = planesOf(shape, bytes);
     if (cache.size > 100) cache.delete(cache.keys().next().value);
-    cache.set(key, { shape, low, high, planes, columns: across(planes, RATIO), step });
+    cache.set(key, { shape, low, high, bytes, planes, columns: across(planes, RATIO), step });
   }
   return cache.get(key);
 }
@@ -56,14 +61,17 @@ async function choose(changes) {
   const isNewLayer = "layer" in changes && changes.layer !== shown.layer;
   Object.assign(shown, changes);
   if (isNewLayer) showLayer();
+  else if ("call" in changes) showCall();
   if (shown.step === undefined || shown.step === null) return;
   const asked = { ...shown };
   const found = await read(asked);
   // a later choice may have overtaken this one
-  if (asked.layer !== shown.layer || asked.step !== shown.step || asked.example !== shown.example) return;
-  output = found;
+  if (asked.layer !== shown.layer || asked.step !== shown.step || asked.example !== shown.example || asked.call !== shown.call) return;
+  shown.frame = Math.min(shown.frame, found.planes.frames - 1);
+  output = shown.frame ? { ...found, planes: planesOf(found.shape, found.bytes, shown.frame) } : found;
   const count = output.planes.kind === "maps" ? output.planes.count : 1;
   shown.channel = Math.min(shown.channel, count - 1);
+  showFrame();
   drawMosaic();
   await Promise.all([drawChannel(), drawHistogram()]);
 }
@@ -75,13 +83,38 @@ function showLayer() {
   if (!steps.includes(shown.step)) shown.step = steps.at(-1);
   byId("step").value = steps.indexOf(shown.step);
   byId("layer-title").textContent = shown.layer;
-  byId("download").href = `/api/v1/runs/${run}/layers/${encodeURIComponent(shown.layer)}?format=npz&step=${shown.step}`;
   for (const link of place.querySelectorAll("a[data-layer]")) {
     if (link.dataset.layer === shown.layer) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
   }
   setQuery({ layer: shown.layer });
+  showCall();
+}
+
+/** Which use of a layer that a forward pass uses repeatedly; hidden where there is only one. */
+function showCall() {
+  showCalls();
+  setQuery({ call: shown.call ? shown.call + 1 : null });
+  byId("download").href = `/api/v1/runs/${run}/layers/${encodeURIComponent(shown.layer)}?format=npz&step=${shown.step}&call=${shown.call}`;
   drawStatistics();
+}
+
+function showCalls() {
+  const most = calls.get(shown.layer) ?? 1;
+  const number = byId("call");
+  number.max = most;
+  number.value = shown.call + 1;
+  number.parentElement.hidden = most === 1;
+  byId("calls").textContent = `of ${most}`;
+}
+
+/** The slider over the frames of clips; hidden where there is only one picture. */
+function showFrame() {
+  const slider = byId("frame");
+  slider.max = output.planes.frames;
+  slider.value = shown.frame + 1;
+  slider.parentElement.hidden = output.planes.frames === 1;
+  byId("frame-value").textContent = `${shown.frame + 1} of ${output.planes.frames}`;
 }
 
 // -- drawing --------------------------------------------------------------------------------
@@ -151,7 +184,7 @@ function bars(values) {
 /** How often each value occurs, from the bytes: 64 bars between lowest and highest. */
 function drawHistogram() {
   const counts = new Int32Array(64);
-  for (const byte of output.planes.bytes) counts[byte >> 2]++;
+  for (const byte of output.bytes) counts[byte >> 2]++;
   const centres = Float32Array.from(counts, (_, bar) => valueOf(bar * 4 + 1.5));
   return draw(byId("histogram"), () => ({
     traces: [{ type: "bar", x: centres, y: counts, marker: { color: colour("--accent") }, hovertemplate: "about %{x:.3g}: %{y} values<extra></extra>" }],
@@ -164,10 +197,13 @@ const LINES = {
   "silent-chart": { zeros: "--accent", dead: "--second" },
 };
 
+/** What the series of the layer's shown call are under. */
+const ofSeries = () => (shown.call ? `${shown.layer}#${shown.call + 1}` : shown.layer);
+
 async function drawStatistics() {
-  const layer = shown.layer;
+  const layer = ofSeries();
   const response = await fetch(`/api/v1/curves?${new URLSearchParams({ runs: run, layer })}`);
-  if (!response.ok || layer !== shown.layer) return;
+  if (!response.ok || layer !== ofSeries()) return;
   const curves = new Map((await response.json()).curves.map((curve) => [curve.name, curve]));
   for (const [id, lines] of Object.entries(LINES)) {
     draw(byId(id), () => ({
@@ -198,6 +234,15 @@ function listen() {
     setQuery({ step });
     choose({ step });
   });
+  byId("call").addEventListener("input", ({ target }) => {
+    const call = Number(target.value) - 1;
+    if (call >= 0 && call < (calls.get(shown.layer) ?? 1)) choose({ call });
+  });
+  byId("frame").addEventListener("input", ({ target }) => {
+    const frame = Number(target.value) - 1;
+    setQuery({ frame: frame ? frame + 1 : null });
+    choose({ frame });
+  });
   byId("channel").addEventListener("input", ({ target }) => chooseChannel(Number(target.value)));
   place.querySelector(".examples").addEventListener("change", ({ target }) => {
     setQuery({ example: Number(target.value) || null });
@@ -207,7 +252,7 @@ function listen() {
     const link = event.target.closest("a[data-layer]");
     if (!link || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    choose({ layer: link.dataset.layer, channel: 0 });
+    choose({ layer: link.dataset.layer, channel: 0, call: 0 });
   });
   canvas.addEventListener("click", (event) => {
     const found = under(event, canvas, output.planes, output.columns);
@@ -269,6 +314,9 @@ if (byId("mosaic")) {
   const query = new URLSearchParams(location.search);
   shown.example = Number(query.get("example")) || 0;
   shown.channel = Number(query.get("channel")) || 0;
+  calls.set(shown.layer, Number(place.dataset.calls));
+  shown.call = Math.max(0, Math.min(calls.get(shown.layer), Math.floor(Number(query.get("call")) || 1)) - 1);
+  shown.frame = Math.max(0, Math.floor(Number(query.get("frame")) || 1) - 1);
   const example = place.querySelector(`[name=example][value="${shown.example}"]`);
   if (example) example.checked = true;
   else shown.example = 0;

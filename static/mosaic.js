@@ -3,12 +3,24 @@ import { PALETTE } from "./colours.js";
 
 const GAP = 1;
 
-/** An output (C, …, H, W), (C, L) or (F,) as planes of bytes. */
-export function planesOf(shape, bytes) {
-  if (shape.length === 1) return { count: 1, height: 1, width: shape[0], bytes, kind: "vector" };
-  if (shape.length === 2) return { count: 1, height: shape[0], width: shape[1], bytes, kind: "matrix" };
+/** An output (C, H, W), (C, L) or (F,) as planes of bytes; of clips (C, T, H, W) those of one frame. */
+export function planesOf(shape, bytes, frame = 0) {
+  if (shape.length === 1) return { count: 1, height: 1, width: shape[0], frames: 1, bytes, kind: "vector" };
+  if (shape.length === 2) return { count: 1, height: shape[0], width: shape[1], frames: 1, bytes, kind: "matrix" };
   const [height, width] = shape.slice(-2);
-  return { count: bytes.length / (height * width), height, width, bytes, kind: "maps" };
+  const frames = shape.length === 4 ? shape[1] : 1;
+  const count = bytes.length / (height * width * frames);
+  const shown = frames === 1 ? bytes : bytesOfFrame(bytes, count, frames, height * width, frame);
+  return { count, height, width, frames, bytes: shown, kind: "maps" };
+}
+
+function bytesOfFrame(bytes, channels, frames, size, frame) {
+  const found = new Uint8Array(channels * size);
+  for (let channel = 0; channel < channels; channel++) {
+    const from = (channel * frames + frame) * size;
+    found.set(bytes.subarray(from, from + size), channel * size);
+  }
+  return found;
 }
 
 /** As many planes side by side as make the picture about `ratio` times as wide as high. */

@@ -29,7 +29,7 @@ PLURALS = {
     "schedule": "schedules",
     "trick": "tricks",
 }
-SHAPES = {"task": shapes.Task, "loss": shapes.Loss, "trick": shapes.Trick}
+SHAPES = {"task": shapes.Task, "model": shapes.Model, "loss": shapes.Loss, "trick": shapes.Trick}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,37 @@ def test_a_task_says_what_its_examples_are(client: TestClient) -> None:
     task = client.get(f"{API}/tasks/digits").json()
     assert (task["input_shape"], task["outputs"]) == ([1, 8, 8], 10)
     assert task["train_examples"] + task["test_examples"] == 1797
+
+
+def test_a_model_says_how_large_it_is_for_what(client: TestClient) -> None:
+    sizes = client.get(f"{API}/models/p3d").json()["sizes"]
+    as_it_comes, *published = sizes
+    assert (as_it_comes["task"], as_it_comes["input_shape"]) == ("moving_digits", [1, 16, 16, 16])
+    told = {(size["settings"]["depth"], size["parameters"]) for size in published}
+    assert told == {(63, 25_745_232), (131, 48_088_400), (199, 66_492_240)}
+    for size in published:
+        assert (size["task"], size["outputs"]) == (None, 400)
+        assert size["input_shape"] == [3, 16, 160, 160]
+
+
+def test_every_model_is_counted_for_a_task_that_it_fits(client: TestClient) -> None:
+    for model in client.get(f"{API}/models").json()["models"]:
+        size = model["sizes"][0]
+        chosen = {"name": model["name"], **size["settings"]}
+        config = {"task": {"name": size["task"]}, "model": chosen}
+        facts = client.post(f"{API}/check", json={"config": config}).json()["facts"]
+        assert facts["parameters"] == size["parameters"]
+
+
+def test_a_choice_of_numbers_can_be_given_in_an_address(client: TestClient) -> None:
+    asked = {"task": "moving_digits", "depth": 63, "width": 2}
+    answer = told(client.get(f"{API}/models/p3d/layers", params=asked), shapes.Layers)
+    blocks = [layer for layer in answer["layers"] if layer["kind"] == "ClipBlock"]
+    assert len(blocks) == 13
+    client_error = refusal(
+        client.get(f"{API}/models/p3d/layers", params=asked | {"depth": 64}), 422
+    )
+    assert "depth" in client_error
 
 
 def test_the_layers_of_a_model_follow_its_parameters(client: TestClient) -> None:

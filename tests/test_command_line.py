@@ -21,6 +21,8 @@ from app.models import Status
 from app.run_query import RunQuery
 from app.run_view import list_runs
 from app.samples import add_samples_once
+from trainer.models import MODELS
+from trainer.part import name_of
 from trainer.recipes import RECIPES, SAMPLE_COMPARISON
 from trainer.store.database import reading, writing
 
@@ -107,6 +109,23 @@ def test_recipes_are_listed_with_what_they_are_for(tricklab: CommandLine) -> Non
     assert said.code == 0
     for name in RECIPES:
         assert name in said.out
+
+
+def test_models_are_listed_with_their_parameters(tricklab: CommandLine) -> None:
+    said = tricklab("models")
+    assert said.code == 0
+    rows = [line.split() for line in said.out.splitlines()]
+    assert [row[0] for row in rows if row[0] in {name_of(model) for model in MODELS}] == [
+        name_of(model) for model in MODELS
+    ]
+    assert ["P3D199", "66,492,240"] in [row[:2] for row in rows]
+
+
+def test_models_are_given_as_json(tricklab: CommandLine) -> None:
+    models = json.loads(tricklab("models", "--json").out)
+    assert [model["name"] for model in models] == [name_of(model) for model in MODELS]
+    sizes = {size["title"]: size["parameters"] for model in models for size in model["sizes"]}
+    assert sizes["P3D199"] == 66_492_240
 
 
 def test_runs_are_listed_newest_first(

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab import Lab, points_of, tiny_config
 from sqlalchemy import Engine, select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
 from app.executors.training import ClaimOverseer
@@ -22,7 +23,7 @@ from app.queue import Claim, ClaimLost, ask, requeue
 from trainer.clock import Clock
 from trainer.probe import Place, quantised
 from trainer.recorder import Recorder
-from trainer.store.database import finite, reading, writing
+from trainer.store.database import Document, finite, reading, writing
 from trainer.store.growing import CHUNK
 from trainer.store.packing import NO_POINTS, Points, pack, unpack
 from trainer.store.reader import (
@@ -396,3 +397,11 @@ def test_a_document_spells_out_what_json_has_no_number_for() -> None:
 
 def test_nothing_joined_is_no_points() -> None:
     assert len(Points.joined([])) == len(NO_POINTS) == 0
+
+
+def test_a_document_with_half_a_character_is_read_as_it_was_written() -> None:
+    document = Document()
+    dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
+    for value in ({"said": "a\ud800b", "n": [1, 2.5, None]}, {"plain": "ü"}, None):
+        written = document.process_bind_param(value, dialect)
+        assert document.process_result_value(written, dialect) == value

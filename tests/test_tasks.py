@@ -30,6 +30,7 @@ from trainer.tasks import (
     DigitScenes,
     Examples,
     FashionMnist,
+    MovingDigits,
     Task,
 )
 from trainer.tasks import fashion_mnist as fashion
@@ -102,7 +103,9 @@ def test_a_batch_is_fetched_as_its_examples_one_by_one(tmp_path: Path) -> None:
 # -- tables and scenes ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", [BreastCancer(), Diabetes(), DigitScenes()], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "task", [BreastCancer(), Diabetes(), DigitScenes(), MovingDigits()], ids=lambda t: t.name
+)
 def test_a_task_is_as_announced_and_the_same_for_everybody(task: Task, tmp_path: Path) -> None:
     facts, data = task.facts(), task.load(DataFolders(tmp_path))
     again = task.load(DataFolders(tmp_path))

@@ -1,7 +1,8 @@
 """Check: what can be told about a config before anything is trained."""
 
 import difflib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trainer.anatomy import LayerFacts, chosen_layers, examined, matching, weightless
@@ -71,6 +72,8 @@ def problems(config: RunConfig) -> Iterator[Problem]:
     for pattern in config.recording.layers:
         if not matching(layers, pattern):
             yield Problem("recording.layers", unknown_layer(pattern, layers))
+    if why := single_values(config, layers):
+        yield Problem("loader.batch_size", why)
     for field, why in config.loader.problems(task):
         yield Problem(f"loader.{field}", why)
     if not config.loader.in_order and any(isinstance(t, Deterministic) for t in config.tricks):
@@ -132,6 +135,24 @@ def wrong_output(config: RunConfig, found: tuple[int, ...] | None) -> str:
         f"{config.model.name} gives {shown(found)} for an example, and {config.task.name} needs "
         f"{shown(task.output_shape)} ({task.kind.meaning}); choose {' or '.join(fitting)}"
     )
+
+
+def single_values(config: RunConfig, layers: Sequence[LayerFacts]) -> str:
+    """Why batch norm would refuse a batch of one example, for which it has one value a channel."""
+    loader, examples = config.loader, config.task.facts().train_examples
+    last = 0 if loader.drop_last else examples % loader.batch_size
+    # frozen ones keep their statistics and take any batch
+    if 1 not in (loader.batch_size, last) or any(isinstance(t, Freeze) for t in config.tricks):
+        return ""
+    for layer in layers:
+        shape = layer.output_shape or ()
+        if layer.kind.startswith("BatchNorm") and math.prod(shape[1:]) == 1:
+            return (
+                f"{'a' if loader.batch_size == 1 else 'the last'} batch has one example, of which "
+                f"batch norm {layer.path} gets one value per channel and cannot train; choose "
+                "another batch size, or drop_last"
+            )
+    return ""
 
 
 def other_losses(config: RunConfig, task: TaskFacts) -> str:

@@ -42,7 +42,7 @@ class Recording(Part):
         64,
         ge=1,
         le=10_000,
-        description="Most that a run's layer outputs may take in the store, MB.",
+        description="Most that a run's layer outputs may take, MB before they are compressed.",
     )
     checkpoint_seconds: int = Field(
         60, ge=1, le=86_400, description="Seconds between two checkpoints."

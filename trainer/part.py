@@ -1,5 +1,6 @@
 """Part: the pydantic base of everything a person can choose."""
 
+import re
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -56,3 +57,8 @@ class Refused(ValueError):
 def name_of(part: type[Part]) -> str:
     """The name by which configs and addresses call a class that is one of several."""
     return str(part.model_fields["name"].default)
+
+
+def whole_number(given: Any) -> Any:
+    """What a form or an address writes as digits as the number: a choice of numbers needs it."""
+    return int(given) if isinstance(given, str) and re.fullmatch(r"\s*\d{1,9}\s*", given) else given

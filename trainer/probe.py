@@ -1,6 +1,6 @@
 """Probe: looks at layer outputs on a fixed batch, without touching the training."""
 
-import zlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from trainer.store.writer import LayerOutput
 MOST_CHANNELS = 256
 MOST_SIDE = 128
 """Larger outputs are kept as their first channels, averaged down to this many pixels a side."""
+MOST_FRAMES = 16
+"""Longer clips are averaged down in time too; a channel of a clip is kept with no more values than
+one of a picture, so its sides are smaller the more frames there are."""
 
 
 class Place(NamedTuple):
@@ -40,6 +43,7 @@ class Look:
     step: int
     statistics: Mapping[Place, Mapping[str, float]]
     outputs: tuple[LayerOutput, ...]
+    """Only the first of them where all are more than a run may keep: those are over it already."""
 
 
 class Probe:
@@ -69,19 +73,21 @@ class Probe:
     @torch.no_grad()
     def look(self, model: nn.Module, step: int) -> Look:
         """Outputs of the chosen layers for the probe batch, as they are at this step."""
-        seen: dict[Place, torch.Tensor] = {}
-        found: dict[Place, torch.Tensor] = {}
+        found: dict[Place, Measured] = {}
+        outputs: list[LayerOutput] = []
+        room = self.recording.layer_megabytes * 10**6
 
         def take(place: Place, output: torch.Tensor) -> None:
-            found[place] = statistics(output)
-            # a copy: an in-place operation that follows would overwrite what was seen
-            seen[place] = output.clone()
+            nonlocal room
+            found[place] = measured(output)
+            # made small at once: an in-place operation that follows would overwrite it, and all
+            # outputs of a large network on clips do not fit into memory together
+            if output.ndim > 1 and room >= 0:
+                outputs.append(quantised(place, step, output))
+                room -= outputs[-1].levels.nbytes
 
         with untouched(model), capturing(model, self.layers, take):
             model(self.batch.inputs)
-        outputs = [
-            quantised(place, step, output) for place, output in seen.items() if output.ndim > 1
-        ]
         if not self.input_is_kept:
             outputs.append(quantised(Place("", 0), step, self.batch.inputs, "input"))
             self.input_is_kept = True
@@ -133,60 +139,114 @@ def capturing(model: nn.Module, layers: Sequence[str], take: Take) -> Iterator[N
 STATISTICS = ("mean", "spread", "lowest", "highest", "zeros", "dead")
 
 
-def read_back(found: Mapping[Place, torch.Tensor]) -> dict[Place, dict[str, float]]:
-    """The statistics of every output by name; one read-back for all of them."""
-    if not found:
-        return {}
-    rows = torch.stack(list(found.values())).tolist()
-    return {
-        place: dict(zip(STATISTICS, row, strict=True))
-        for place, row in zip(found, rows, strict=True)
-    }
+class Measured(NamedTuple):
+    """What is measured of one output where it lies; what follows from it waits for all others.
 
-
-def statistics(output: torch.Tensor) -> torch.Tensor:
-    """mean, spread, lowest, highest, share of zeros, share of dead channels of one output.
-
-    (N, C, …) -> (6,) float32 on its device. A channel is dead when all it gives is zero; what has
-    no axis of channels is one.
+    A layer has a handful of numbers: worked out one by one on the device they took as long as
+    finding them.
     """
+
+    low: torch.Tensor
+    """Of each channel, (C,) float32."""
+    high: torch.Tensor
+    mean: torch.Tensor
+    spread: torch.Tensor
+    filled: torch.Tensor
+    """How many values are not zero, int32 or int64."""
+    values: int
+
+
+def measured(output: torch.Tensor) -> Measured:
+    """Extremes, mean, spread and zeros of an output (N, C, …); what has no channels is one."""
     values = output.float()
     others = [axis for axis in range(values.ndim) if axis != 1]
     low, high = values.amin(others), values.amax(others)
     mean = values.mean()
     # on the CPU twice as fast as std() and as == 0, which no vector instructions serve
     spread = (values - mean).square_().mean().sqrt()
-    zeros = 1 - values.bool().sum() / values.numel()
-    dead = ((low == 0) & (high == 0)).float().mean()
-    return torch.stack([mean, spread, low.min(), high.max(), zeros, dead])
+    # a third of the time of a sum of 64-bit numbers
+    counted = torch.int32 if values.numel() < 2**31 else torch.int64
+    filled = values.bool().sum(dtype=counted)
+    return Measured(low.reshape(-1), high.reshape(-1), mean, spread, filled, values.numel())
+
+
+def read_back(found: Mapping[Place, Measured]) -> dict[Place, dict[str, float]]:
+    """The statistics of every output by name: STATISTICS; a few read-backs for all of them.
+
+    A channel is dead when all it gives is zero.
+    """
+    if not found:
+        return {}
+    of_all = list(found.values())
+    sizes = [len(one.low) for one in of_all]
+    lows, highs = (
+        torch.split(torch.cat([getattr(one, name) for one in of_all]).cpu(), sizes)
+        for name in ("low", "high")
+    )
+    means, spreads, filled = (
+        torch.stack([getattr(one, name) for one in of_all]).tolist()
+        for name in ("mean", "spread", "filled")
+    )
+    rows = []
+    for place, one in enumerate(of_all):
+        low, high = lows[place].numpy(), highs[place].numpy()
+        dead = ((low == 0) & (high == 0)).mean()
+        zeros = 1 - filled[place] / one.values
+        extremes = float(low.min()), float(high.max())
+        rows.append((means[place], spreads[place], *extremes, zeros, float(dead)))
+    return {
+        place: dict(zip(STATISTICS, row, strict=True))
+        for place, row in zip(found, rows, strict=True)
+    }
 
 
 def quantised(place: Place, step: int, output: torch.Tensor, view: str = "channels") -> LayerOutput:
     """An output (N, C, …) as bytes between its lowest and highest finite value."""
     values = small_enough(output.float())
-    finite = values[values.isfinite()]
-    low, high = (finite.min(), finite.max()) if finite.numel() else (values.new_zeros(()),) * 2
-    span = high - low
-    scaled = (values - low) / span * 255 if float(span) > 0 else torch.zeros_like(values)
-    levels = scaled.nan_to_num(0, 255, 0).round().clamp(0, 255).to(torch.uint8)
+    low, high, are_finite = extremes(values)
+    # into memory of its own: what was not made small is the output itself
+    scaled = values - low
+    # the smallest spans have no inverse
+    scaled = scaled.div_(high - low).mul_(255) if high > low else scaled.zero_()
+    if not are_finite:
+        scaled = scaled.nan_to_num(0, 255, 0)
     return LayerOutput(
         layer=place.layer,
         call=place.call,
         step=step,
-        shape=tuple(levels.shape),
         full_shape=tuple(output.shape),
         dtype=str(output.dtype).removeprefix("torch."),
-        low=float(low),
-        high=float(high),
-        payload=zlib.compress(levels.cpu().numpy().tobytes(), 1),
+        low=low,
+        high=high,
+        levels=scaled.round_().clamp_(0, 255).to(torch.uint8).cpu().numpy(),
         view=view,
     )
 
 
+def extremes(values: torch.Tensor) -> tuple[float, float, bool]:
+    """The lowest and the highest finite value, zeros where there is none; and if all are finite."""
+    if not values.numel():
+        return 0.0, 0.0, True
+    low, high = torch.stack([values.amin(), values.amax()]).tolist()
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high, True
+    finite = values[values.isfinite()]
+    if not finite.numel():
+        return 0.0, 0.0, False
+    return float(finite.min()), float(finite.max()), False
+
+
 def small_enough(values: torch.Tensor) -> torch.Tensor:
-    """(N, C, …) with at most so many channels, and pictures of at most so many pixels a side."""
+    """(N, C, …) with at most so many channels, and pictures and clips of at most so many pixels."""
     values = values[:, :MOST_CHANNELS]
     if values.ndim == 4 and max(values.shape[2:]) > MOST_SIDE:
         height, width = (min(size, MOST_SIDE) for size in values.shape[2:])
-        values = F.adaptive_avg_pool2d(values, (height, width))
+        return F.adaptive_avg_pool2d(values, (height, width))
+    if values.ndim == 5:
+        frames, height, width = values.shape[2:]
+        frames = min(frames, MOST_FRAMES)
+        side = math.isqrt(MOST_SIDE**2 // frames)
+        size = (frames, min(height, side), min(width, side))
+        if size != values.shape[2:]:
+            return F.adaptive_avg_pool3d(values, size)
     return values

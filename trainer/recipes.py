@@ -11,7 +11,7 @@ from trainer.losses import (
     Huber,
     KullbackLeibler,
 )
-from trainer.models import Mlp, ResNet20, SmallCnn, UNet
+from trainer.models import P3D, Mlp, ResNet20, SmallCnn, UNet
 from trainer.optimizers import AdamW, Sgd
 from trainer.part import Refused
 from trainer.schedules import Cosine, OneCycle
@@ -22,6 +22,7 @@ from trainer.tasks import (
     DigitScenes,
     Distillation,
     FashionMnist,
+    MovingDigits,
 )
 from trainer.tricks import (
     CudnnBenchmark,
@@ -183,6 +184,18 @@ RECIPES: Mapping[str, Recipe] = {
             optimizer=AdamW(learning_rate=1e-2),
             schedule=OneCycle(),
             budget=Budget(epochs=6),
+        ),
+    ),
+    "moving-digits-p3d": Recipe(
+        "Moving digits, P3D",
+        "Clips: which digit, and where it moves; about a minute on two cores.",
+        RunConfig(
+            task=MovingDigits(),
+            model=P3D(dropout=0.1),
+            loader=Loader(batch_size=32),
+            optimizer=AdamW(learning_rate=5e-3),
+            schedule=OneCycle(),
+            budget=Budget(epochs=12),
         ),
     ),
     "fashion-cnn": Recipe(

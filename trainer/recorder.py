@@ -41,6 +41,8 @@ class Task:
 
     columns: Columns = field(default_factory=dict)
     write: Write | None = None
+    prepare: Callable[[], object] | None = None
+    """What takes long and needs no database, such as packing; done before it is locked."""
     durable: bool = False
     afterwards: Callable[[], None] | None = None
     urgent: bool = False
@@ -146,11 +148,12 @@ class Recorder:
         self,
         write: Write,
         *,
+        prepare: Callable[[], object] | None = None,
         durable: bool = False,
         afterwards: Callable[[], None] | None = None,
     ) -> None:
         """Queue something to write, after all that came before it."""
-        self.pending.put(Task({}, write, durable, afterwards, urgent=durable))
+        self.pending.put(Task({}, write, prepare, durable, afterwards, urgent=durable))
 
     def close(self) -> None:
         """Write what is left and end the thread. Raises what the writer met."""
@@ -236,6 +239,8 @@ class Recorder:
         try:
             task = self.pending.get(timeout=LISTEN_SECONDS)
             while task is not None:
+                if task.prepare:
+                    task.prepare()
                 self.unwritten.append(task)
                 due = self.committed_at + BLOCK_SECONDS - time.monotonic()
                 task = self.pending.get(timeout=0 if task.urgent else max(0.0, due))

@@ -201,13 +201,14 @@ class RunWatch:
         outputs = self.affordable(look)
         if outputs:
             self.recorder.write(
-                lambda connection, writer: writer.add_layer_outputs(connection, outputs)
+                lambda connection, writer: writer.add_layer_outputs(connection, outputs),
+                prepare=lambda: [output.payload for output in outputs],
             )
         self.clock.lap("probe")
 
     def affordable(self, look: Look) -> tuple[Any, ...]:
         """The look's outputs, or none when they would not fit into the run's budget."""
-        size = sum(len(output.payload) for output in look.outputs)
+        size = sum(output.levels.nbytes for output in look.outputs)
         most = self.config.recording.layer_megabytes * 10**6
         if self.layer_bytes + size > most:
             why = f"with {size / 1e6:.1f} MB more they would be over recording.layer_megabytes"

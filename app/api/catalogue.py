@@ -22,7 +22,7 @@ from trainer.tasks import Task
 router = APIRouter(tags=["catalogue"])
 
 Name = Annotated[str, Path(max_length=100)]
-SHAPES = {"task": shapes.Task, "loss": shapes.Loss, "trick": shapes.Trick}
+SHAPES = {"task": shapes.Task, "model": shapes.Model, "loss": shapes.Loss, "trick": shapes.Trick}
 
 
 def add_routes(kind: str, plural: str) -> None:

@@ -89,14 +89,16 @@ def layers(
 
 
 def recorded_layers(connection: Connection, run_id: int) -> dict[str, dict[str, Any]]:
-    """Every layer with outputs: its shapes and the steps there are."""
+    """Every layer with outputs: the shapes of its first call, its calls and the steps there are."""
     layers: dict[str, dict[str, Any]] = {}
+    calls: dict[str, int] = {}
     for row in list_layer_outputs(connection, run_id):
+        calls[row.layer] = max(row.call + 1, calls.get(row.layer, 1))
         if row.call:
             continue
         facts = {"shape": row.shape, "full_shape": row.full_shape, "steps": []}
         layers.setdefault(row.layer, facts)["steps"].append(row.step)
-    return layers
+    return {layer: {**facts, "calls": calls[layer]} for layer, facts in layers.items()}
 
 
 def layer_tree(run: dict[str, Any]) -> tuple[LayerFacts, ...]:

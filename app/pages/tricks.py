@@ -11,6 +11,7 @@ from app.connections import AnEngine, Reading
 from app.inquiries import desk
 from app.pages.lab import live
 from app.pages.templates import render
+from app.run_view import runs_by_id
 from app.sources import missing_sources
 from app.trick_use import newest_with, use_counts
 from trainer.check import check
@@ -52,7 +53,7 @@ def page(request: Request, name: Name, connection: Reading) -> HTMLResponse:
         clashes=clashes_of(trick),
         lesson=live(lessons[0], dict(request.query_params)) if lessons else None,
         more_lessons=lessons[1:],
-        runs=newest_with(connection, name, MOST_RUNS),
+        runs=runs_by_id(connection, newest_with(connection, name, MOST_RUNS)),
         used=use_counts(connection)[name],
     )
 

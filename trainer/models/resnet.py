@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from trainer.models.base import Model
+from trainer.models.base import Model, Published
 from trainer.part import Refused
 
 BLOCKS_PER_STAGE = 3
@@ -21,6 +21,9 @@ class ResNet20(Model):
     """
 
     title: ClassVar[str] = "ResNet-20"
+    published: ClassVar[tuple[Published, ...]] = (
+        Published("ResNet-20", {"width": 16}, (3, 32, 32), 10),
+    )
     name: Literal["resnet20"] = "resnet20"
     width: int = Field(
         16, ge=2, le=256, multiple_of=2, description="Channels of the first stage; doubled twice."

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import (
     REAL,
     URL,
@@ -84,7 +85,14 @@ class Document(TypeDecorator[Any]):
         return None if value is None else json.dumps(finite(value), allow_nan=False)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            # three times as fast as json.loads, and lists of runs hold hundreds of documents
+            return from_json(value)
+        except ValueError:
+            # half a character, as a broken name in somebody's error message may hold
+            return json.loads(value)
 
 
 def finite(value: Any) -> Any:

@@ -1,10 +1,14 @@
 """Writer: the one place that writes series, layer outputs and checkpoints of a run."""
 
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
 
 from trainer.store.database import Number
@@ -26,20 +30,30 @@ UNITS = {"data_seconds": "s"}
 """Of series whose numbers have one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerOutput:
     """What one layer gave for the probe batch at one step, as bytes between low and high."""
 
     layer: str
     call: int
     step: int
-    shape: tuple[int, ...]
     full_shape: tuple[int, ...]
     dtype: str
     low: float
     high: float
-    payload: bytes
+    levels: npt.NDArray[np.uint8]
+    """What is kept, of its own shape: examples, channels, …"""
     view: str = "channels"
+
+    @cached_property
+    def payload(self) -> bytes:
+        """As it is stored. Packing takes longer than the forward pass that gave it."""
+        return zlib.compress(self.levels.tobytes(), 1)
+
+    @property
+    def row(self) -> Mapping[str, Any]:
+        columns = ("layer", "call", "step", "full_shape", "dtype", "low", "high", "view", "payload")
+        return {name: getattr(self, name) for name in columns} | {"shape": self.levels.shape}
 
 
 class Writer:
@@ -71,7 +85,7 @@ class Writer:
 
     def add_layer_outputs(self, connection: Connection, outputs: Sequence[LayerOutput]) -> None:
         if outputs:
-            rows: list[Mapping[str, Any]] = [{"run_id": self.run_id, **vars(o)} for o in outputs]
+            rows = [{"run_id": self.run_id, **output.row} for output in outputs]
             connection.execute(insert(layer_outputs), rows)
 
     def add_checkpoint(

@@ -10,10 +10,11 @@ from trainer.tasks.digit_scenes import DigitScenes
 from trainer.tasks.digits import Digits
 from trainer.tasks.distillation import Distillation
 from trainer.tasks.fashion_mnist import FashionMnist
+from trainer.tasks.moving_digits import MovingDigits
 from trainer.tasks.tables import BreastCancer, Diabetes
 
 AnyTask = Annotated[
-    Digits | FashionMnist | BreastCancer | Diabetes | DigitScenes | Distillation,
+    Digits | FashionMnist | BreastCancer | Diabetes | DigitScenes | MovingDigits | Distillation,
     Field(discriminator="name"),
 ]
 TASKS: tuple[type[Task], ...] = get_args(get_args(AnyTask)[0])
@@ -29,6 +30,7 @@ __all__ = [
     "Distillation",
     "Examples",
     "FashionMnist",
+    "MovingDigits",
     "Task",
     "TaskData",
     "TaskFacts",

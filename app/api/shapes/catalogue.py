@@ -30,6 +30,23 @@ class Task(Part):
     ignored: int | None = Field(description="The class number of what nobody knows.")
 
 
+class ModelSize(Shape):
+    """How many parameters a model has in one of its forms."""
+
+    title: str
+    settings: Document = Field(description="All of its parameters but its name.")
+    task: str | None = Field(description="What it is built for here; null for that of a paper.")
+    input_shape: list[int]
+    outputs: int
+    parameters: int = Field(description="Weights and biases, counted without allocating them.")
+
+
+class Model(Part):
+    sizes: list[ModelSize] = Field(
+        description="With its defaults for the first task it fits, and as papers have it."
+    )
+
+
 class Loss(Part):
     torch_name: str = Field(description="What it is called in torch.nn.")
     suits: list[Kind] = Field(description="The kinds of targets that it is for.")

@@ -13,7 +13,9 @@ class RecordedLayer(Shape):
     layer: str
     call: int = Field(description="Which use of a layer used repeatedly.")
     dtype: str
-    shape: list[int] = Field(description="What is kept: examples, channels, height, width.")
+    shape: list[int] = Field(
+        description="What is kept: examples, channels, (frames of clips,) height, width."
+    )
     full_shape: list[int] = Field(description="What the layer gave.")
     steps: list[int]
 
@@ -32,7 +34,9 @@ class LayerOutput(Shape):
     step: int
     example: int
     examples: int
-    shape: list[int] = Field(description="Of the values: channels, height, width.")
+    shape: list[int] = Field(
+        description="Of the values: channels, (frames of clips,) height, width."
+    )
     full_shape: list[int] = Field(description="Of what the layer gave for all examples.")
     low: float = Field(description="Values are kept in 255 steps from low to high.")
     high: float
