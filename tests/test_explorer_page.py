@@ -232,6 +232,28 @@ def test_a_network_of_billions_of_weights_takes_no_memory() -> None:
     assert all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
 
 
+def test_the_deepest_network_for_clips_is_told_before_anybody_builds_it() -> None:
+    found = seen(
+        model__name="p3d",
+        model__p3d__depth="199",
+        model__p3d__width="64",
+        task__name="shape",
+        shape="3, 16, 160, 160",
+        outputs="400",
+        recording__layers="*",
+    )
+    assert found.errors == {}
+    assert found.totals is not None
+    assert (found.totals.layers, found.totals.output_shape) == (518, (400,))
+    assert round(found.totals.batch_bytes / 2**30, 1) == 9.3
+    relu = rows(found)["stage1.0.relu"]
+    assert (relu.layer.calls, relu.other_outputs.count(",")) == (4, 3)
+    assert found.cost is not None
+    # a byte instead of four, of half as many clips, with smaller sides
+    assert found.cost.look_bytes < found.totals.batch_bytes / 8
+    assert "not even the first" in found.early
+
+
 class Tall(Model):
     """As many modules as the deepest network for clips, and some more."""
 
