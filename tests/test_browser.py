@@ -415,6 +415,8 @@ PAGES = (
     "/settings/audit",
     "/login",
     "/lab",
+    "/lab/layers",
+    "/lab/layers?model.name=unet&find=conv&pick=down.0",
     "/lab/loader",
     "/lab/shapes",
     "/lab/shapes?shape=3,4&calls=.transpose(0,1).view(12)",

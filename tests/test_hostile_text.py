@@ -33,6 +33,10 @@ PAGES = (
     "window.struck%3D1%3C/script%3E&size_average=%22%3E%3Cscript%3E&at=%22%3E%3Cimg%20src%3Dx%3E "
     "/lab/shapes?shape=%3Csvg%20onload%3Dwindow.struck%3D1%3E&calls=%22%3E%3Cscript%3E "
     "/lab/loader?batch_size=%22%3E%3Csvg%20onload%3Dwindow.struck%3D1%3E&task=%3Cscript%3E "
+    "/lab/layers?model.name=%3Cscript%3E&task.name=%22%20onfocus%3D%22window.struck%3D1 "
+    "/lab/layers?find=%22%3E%3Csvg%20onload%3Dwindow.struck%3D1%3E&pick=%3Cscript%3E&pick=%22%3E "
+    "/lab/layers?task.name=shape&shape=%3C/select%3E%3Csvg%20onload%3Dwindow.struck%3D1%3E "
+    "/lab/layers?recording.layers=%3Cimg%20src%3Dx%3E&find=*%22%20onfocus%3D%22window.struck%3D1 "
     "/lab/shapes?dtype=%3Cscript%3E&numbered=%22%20onfocus%3D%22window.struck%3D1 "
 ).split()
 TABS = ("", "/layers", "/results", "/evidence", "/timeline", "/log", "/config", "/environment")

@@ -90,7 +90,7 @@ def test_a_slider_moved_by_keyboard_asks_anew_and_the_address_follows(
 ) -> None:
     page = window.open("/lab/lessons/accumulation?class_weights=on&batches=4")
     first = answered(page)
-    slider = page.get_by_label("Batches")
+    slider = page.get_by_role("slider", name="Batches")
     slider.focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("output[for=batches]")).to_have_text("5")

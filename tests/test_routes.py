@@ -82,6 +82,8 @@ GET    viewer  /lab/loader
 GET    viewer  /lab/loader/pipeline
 POST   editor  /lab/loader/ask
 POST   editor  /lab/loader/sweep
+GET    viewer  /lab/layers
+GET    viewer  /lab/layers/parts
 GET    viewer  /lab/shapes
 GET    viewer  /lab/shapes/result
 GET    viewer  /lab/lessons/{name}

@@ -3,12 +3,29 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
 
+from trainer.flops import Shape, flops_of
 from trainer.models import Model
 from trainer.tasks import TaskFacts
+
+MOST_EXAMINED = 16
+"""Networks that stay examined; one of 700 modules takes half a second and a few megabytes."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a module in a forward pass of a single example: shapes with the batch.
+
+    None where it is no single tensor. The first axis is longer than 1 where time or patches lie
+    in the batch.
+    """
+
+    taken: Shape | None
+    given: Shape | None
 
 
 @dataclass(frozen=True)
@@ -24,11 +41,40 @@ class LayerFacts:
     trainable: bool
     is_leaf: bool
     depth: int
+    calls: int
+    """How often one forward pass uses it."""
+    outputs: tuple[tuple[int, ...], ...]
+    """What each of its calls gives for a batch of one example, with the batch."""
+    flops: int | None
+    """Its own operations for one example, in all its calls; None for a kind nobody counted."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A network on the meta device, and what a forward pass of one example told of it."""
+
+    network: nn.Module
+    layers: tuple[LayerFacts, ...]
+    output_shape: tuple[int, ...] | None
+    """Of the whole network for one example, without the batch."""
 
 
 def model_anatomy(model: Model, task: TaskFacts) -> tuple[LayerFacts, ...]:
     """The layers of a model on a task's inputs. Raises Refused when they do not fit."""
-    return anatomy(weightless(model, task), task.input_shape)
+    return examined(model, task.input_shape, task.outputs).layers
+
+
+@lru_cache(MOST_EXAMINED)
+def examined(model: Model, input_shape: tuple[int, ...], outputs: int) -> Examined:
+    """A model for such inputs, built without a weight. Raises Refused when they do not fit.
+
+    The same object for the same question: its network is only to be looked at.
+    """
+    with torch.device("meta"):
+        network = model.build(input_shape, outputs)
+    calls = calls_of(network, input_shape)
+    given = calls[""][0].given
+    return Examined(network, layers_of(network, calls), given and given[1:])
 
 
 def weightless(model: Model, task: TaskFacts) -> nn.Module:
@@ -39,45 +85,62 @@ def weightless(model: Model, task: TaskFacts) -> nn.Module:
 
 def anatomy(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[LayerFacts, ...]:
     """The layers of a network that lies on the meta device, in eval mode and without gradients."""
-    return layers_of(network, output_shapes(network, input_shape))
+    return layers_of(network, calls_of(network, input_shape))
 
 
-def output_shapes(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """What each module of a network on the meta device gives for one example, without the batch.
+def calls_of(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, list[Call]]:
+    """The calls of each module of a network on the meta device, for one example.
 
-    By path; the network itself is "". One that gives no single tensor is left out; of one that is
-    called repeatedly it is the first call.
+    By path; the network itself is "". One that is never called is left out.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    calls: dict[str, list[Call]] = {}
 
     def note(path: str) -> object:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, torch.Tensor):
-                shapes.setdefault(path, tuple(output.shape[1:]))
+        def hook(module: nn.Module, inputs: object, named: object, output: object) -> None:
+            assert isinstance(inputs, tuple)
+            assert isinstance(named, dict)
+            taken = next(map(shape_of, (*inputs, *named.values())), None)
+            calls.setdefault(path, []).append(Call(taken, shape_of(output)))
 
         return hook
 
-    for path, module in network.named_modules():
-        module.register_forward_hook(note(path))
+    hooks = [
+        module.register_forward_hook(note(path), with_kwargs=True)
+        for path, module in network.named_modules()
+    ]
     with torch.no_grad():
         network.eval()(torch.zeros(1, *input_shape, device="meta"))
-    return shapes
+    for hook in hooks:
+        hook.remove()
+    return calls
 
 
-def layers_of(network: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> tuple[LayerFacts, ...]:
-    """The layers of a network whose output shapes are known."""
+def shape_of(value: object) -> Shape | None:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def layers_of(network: nn.Module, calls: Mapping[str, Sequence[Call]]) -> tuple[LayerFacts, ...]:
+    """The layers of a network whose calls are known."""
     return tuple(
-        LayerFacts(
-            path=path,
-            kind=type(module).__name__,
-            output_shape=shapes.get(path),
-            parameters=sum(p.numel() for p in module.parameters(recurse=False)),
-            trainable=any(p.requires_grad for p in module.parameters(recurse=False)),
-            is_leaf=not any(module.children()),
-            depth=path.count("."),
-        )
-        for path, module in network.named_modules()
-        if path
+        layer(path, module, calls.get(path, ())) for path, module in network.named_modules() if path
+    )
+
+
+def layer(path: str, module: nn.Module, calls: Sequence[Call]) -> LayerFacts:
+    outputs = tuple(call.given for call in calls if call.given is not None)
+    counted = [flops_of(module, call.taken, call.given) for call in calls]
+    own = [flops for flops in counted if flops is not None]
+    return LayerFacts(
+        path=path,
+        kind=type(module).__name__,
+        output_shape=outputs[0][1:] if outputs else None,
+        parameters=sum(p.numel() for p in module.parameters(recurse=False)),
+        trainable=any(p.requires_grad for p in module.parameters(recurse=False)),
+        is_leaf=not any(module.children()),
+        depth=path.count("."),
+        calls=len(calls),
+        outputs=outputs,
+        flops=sum(own) if len(own) == len(counted) else None,
     )
 
 

@@ -5,19 +5,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from trainer.anatomy import (
-    LayerFacts,
-    chosen_layers,
-    layers_of,
-    matching,
-    model_anatomy,
-    output_shapes,
-    weightless,
-)
+from trainer.anatomy import LayerFacts, chosen_layers, examined, matching, weightless
 from trainer.config import RunConfig
 from trainer.losses import LOSSES
 from trainer.models import MODELS, Model
 from trainer.part import Refused, name_of
+from trainer.recording_cost import RecordingCost, recording_cost, told_early
 from trainer.sources import BY_RECIPE, NO_REFERENCE, references
 from trainer.tasks import TaskFacts
 from trainer.tricks import (
@@ -55,6 +48,7 @@ class RunFacts:
     """By the schedule's peak and what a trick makes of it; layers may have others."""
     layers: tuple[LayerFacts, ...]
     recorded_layers: int
+    recording: RecordingCost
     warnings: tuple[str, ...]
 
 
@@ -66,13 +60,12 @@ def check(config: RunConfig) -> tuple[Problem, ...]:
 def problems(config: RunConfig) -> Iterator[Problem]:
     task = config.task.facts()
     try:
-        network = weightless(config.model, task)
+        found = examined(config.model, task.input_shape, task.outputs)
     except Refused as refusal:
         yield Problem("model.name", str(refusal))
         return
-    shapes = output_shapes(network, task.input_shape)
-    layers = layers_of(network, shapes)
-    if why := wrong_output(config, shapes.get("")):
+    layers = found.layers
+    if why := wrong_output(config, found.output_shape):
         yield Problem("model.name", why)
     if unfit := config.loss.unfit(task.targets):
         yield Problem(f"loss.{unfit[0]}", unfit[1] + other_losses(config, task))
@@ -172,10 +165,10 @@ def other_losses(config: RunConfig, task: TaskFacts) -> str:
 def fits(model: Model, task: TaskFacts) -> bool:
     """Whether a model takes a task's inputs and gives what is held against its targets."""
     try:
-        network = weightless(model, task)
+        found = examined(model, task.input_shape, task.outputs)
     except Refused:
         return False
-    return output_shapes(network, task.input_shape).get("") == task.output_shape
+    return found.output_shape == task.output_shape
 
 
 def shown(shape: tuple[int, ...] | None) -> str:
@@ -195,25 +188,37 @@ def batches_per_epoch(config: RunConfig) -> int:
 def facts(config: RunConfig) -> RunFacts:
     """Sizes and steps of a run. Raises Refused when the model does not fit the task."""
     task = config.task.facts()
-    layers = model_anatomy(config.model, task)
+    layers = examined(config.model, task.input_shape, task.outputs).layers
     batches = batches_per_epoch(config)
     accumulation = next((t for t in config.tricks if isinstance(t, GradientAccumulation)), None)
     window = accumulation.steps if accumulation else 1
     steps = -(-batches // window)
     rate = config.optimizer.learning_rate * (accumulation.rate_factor if accumulation else 1.0)
     total = steps * config.budget.epochs
+    total = min(total, config.budget.steps or total)
+    recorded = chosen_layers(layers, config.recording.layers)
+    cost = recording_cost(
+        config.recording,
+        recorded,
+        task.input_shape,
+        steps=total,
+        batch_size=config.loader.batch_size,
+        test_examples=task.test_examples,
+    )
+    early = told_early(cost, config.recording, total)
     return RunFacts(
         parameters=sum(layer.parameters for layer in layers),
         train_examples=task.train_examples,
         test_examples=task.test_examples,
         batches_per_epoch=batches,
         steps_per_epoch=steps,
-        total_steps=min(total, config.budget.steps or total),
+        total_steps=total,
         examples_per_step=config.loader.batch_size * window,
         peak_learning_rate=rate,
         layers=layers,
-        recorded_layers=len(chosen_layers(layers, config.recording.layers)),
-        warnings=tuple(warnings(config)),
+        recorded_layers=len(recorded),
+        recording=cost,
+        warnings=(*warnings(config), *([early] if early else [])),
     )
 
 

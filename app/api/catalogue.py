@@ -142,6 +142,9 @@ def check_config(question: Question, engine: AnEngine) -> Response:
     if errors := config_errors(config, engine):
         return JsonResponse({"problems": errors, "facts": None})
     told = facts(config)
-    return JsonResponse(
-        {"problems": [], "facts": {**vars(told), "layers": [vars(x) for x in told.layers]}}
-    )
+    answer = {
+        **vars(told),
+        "layers": [vars(layer) for layer in told.layers],
+        "recording": vars(told.recording),
+    }
+    return JsonResponse({"problems": [], "facts": answer})

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.pages import (
     access,
     compare,
+    explorer,
     inquiries,
     lab,
     loader_bench,
@@ -30,6 +31,7 @@ for module in (
     lab,
     loader_bench,
     shapes_bench,
+    explorer,
     run_actions,
     run,
     timeline,

@@ -1,8 +1,10 @@
 """NewRunPage: a form generated from the config's classes; checked while it is filled in."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Query, Request
@@ -32,6 +34,7 @@ ABOUT = ("run_name", "note", "recipe", "parent", "priority")
 """Fields that say something about the run but are no part of its config."""
 
 Reference = Annotated[str, Query(max_length=200)]
+Patterns = Annotated[str, Query(max_length=20_000)]
 
 
 @router.get("/runs/new")
@@ -41,10 +44,24 @@ def page(
     recipe: Reference = "",
     clone: Reference = "",
     trick: Reference = "",
+    layers: Patterns = "",
 ) -> HTMLResponse:
-    """The form, filled from a recipe or from another run, perhaps with a trick switched on."""
+    """The form, filled from a recipe or from another run, perhaps with a trick switched on.
+
+    Layers to record, and any field under its own name, are taken from the address.
+    """
     filled, about = preset(connection, recipe, clone)
+    filled = with_fields(filled, {**request.query_params}, layers)
     return show(request, with_trick(filled, trick) if trick else filled, about)
+
+
+def with_fields(filled: Filled, given: Mapping[str, str], layers: str) -> Filled:
+    """The same form with other values in some of its fields; names that are none are passed over:
+    an address carries other things as well."""
+    typed = {name: value for name, value in given.items() if name in forms.field_names()}
+    if layers.strip():
+        typed["recording.layers"] = layers
+    return forms.of_items({**filled.values, **typed}.items()) if typed else filled
 
 
 def with_trick(filled: Filled, name: str) -> Filled:
@@ -165,12 +182,23 @@ def show(
 def told(filled: Filled, about: dict[str, str]) -> dict[str, Any]:
     """What the panel says: sizes and steps, the layers, and the same run for programs."""
     if filled.config is None:
-        return {"filled": filled, "facts": None, "programs": None}
+        return {"filled": filled, "facts": None, "programs": None, "explore": ""}
+    told = facts(filled.config)
     return {
         "filled": filled,
-        "facts": facts(filled.config),
+        "facts": told,
+        "explore": urlencode(for_explorer(filled.config, told.total_steps)),
         "programs": for_programs(filled.config, about),
     }
+
+
+def for_explorer(config: RunConfig, steps: int) -> dict[str, str]:
+    """The fields in which the explorer of layers is asked for this network and recording."""
+    values = forms.values_of(config)
+    own = (f"model.{config.model.name}.", f"task.{config.task.name}.", "recording.layer")
+    chosen = {name: value for name, value in values.items() if name.startswith(own)}
+    sizes = {"steps": str(steps), "batch": str(config.loader.batch_size)}
+    return {"model.name": config.model.name, "task.name": config.task.name, **chosen, **sizes}
 
 
 def for_programs(config: RunConfig, about: dict[str, str]) -> dict[str, str]:

@@ -80,6 +80,17 @@ def size(count: float | None) -> str:
     return f"{number(float(count))} TB"
 
 
+def amount(count: float | None) -> str:
+    """A count with an SI prefix: 36.9 G."""
+    if count is None:
+        return "–"
+    for prefix in ("", "k", "M", "G", "T"):
+        if count < 1000:
+            return f"{number(count if not prefix else float(count))} {prefix}".rstrip()
+        count /= 1000
+    return f"{number(float(count))} P"
+
+
 def moment(at: float | None) -> Markup:
     """A Unix time as how long ago it was, with the full date to hover over."""
     if at is None:
@@ -240,6 +251,7 @@ def environment() -> Environment:
         "share": share,
         "duration": duration,
         "size": size,
+        "amount": amount,
         "moment": moment,
         "exact_moment": exact_moment,
         "colour": colour,

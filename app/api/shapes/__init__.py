@@ -27,6 +27,7 @@ from app.api.shapes.layer import (
     Layers,
     RecordedLayer,
     RecordedLayers,
+    RecordingCost,
 )
 from app.api.shapes.queue import Queue, Waiting, Worker, Workers
 from app.api.shapes.run import (
@@ -80,6 +81,7 @@ __all__ = [
     "Recipes",
     "RecordedLayer",
     "RecordedLayers",
+    "RecordingCost",
     "Run",
     "RunPage",
     "SeriesList",

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.api.shapes.layer import Layer
+from app.api.shapes.layer import Layer, RecordingCost
 from app.api.shapes.shape import Document, Shape
 from trainer.targets import Kind
 
@@ -105,6 +105,7 @@ class Facts(Shape):
     peak_learning_rate: float
     layers: list[Layer]
     recorded_layers: int
+    recording: RecordingCost
     warnings: list[str]
 
 

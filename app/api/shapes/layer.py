@@ -69,7 +69,29 @@ class Layer(Shape):
     trainable: bool
     is_leaf: bool
     depth: int
+    calls: int = Field(description="How often one forward pass uses it.")
+    outputs: list[list[int]] = Field(
+        description="What each call gives for a batch of one example, with the batch."
+    )
+    flops: int | None = Field(
+        description="Its own operations for one example, a multiplication and an addition as 2; "
+        "null for a kind that nobody counted."
+    )
 
 
 class Layers(Shape):
     layers: list[Layer]
+
+
+class RecordingCost(Shape):
+    """What recording the chosen layers takes: bytes before compression."""
+
+    layers: int
+    examples: int
+    looks: int = Field(description="How often a run to its last step looks.")
+    look_bytes: int = Field(description="Kept at each look: a byte for each value.")
+    input_bytes: int = Field(description="The examples themselves, once.")
+    run_bytes: int
+    most_bytes: int = Field(description="What layer_megabytes allows, after compression.")
+    looks_kept: int = Field(description="How many are sure to fit; compression makes room.")
+    batch_bytes: int = Field(description="Whole outputs for a training batch, as float32.")
