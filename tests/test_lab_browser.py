@@ -148,5 +148,6 @@ def test_no_page_of_the_lab_is_wider_than_its_window(window: Window, path: str) 
         assert barriers(page) == []
     for width in (2400, 400, 360):
         page.set_viewport_size({"width": width, "height": 800})
-        settled = f"document.documentElement.scrollWidth <= {width}"
-        page.wait_for_function(settled, timeout=10_000)
+        # charts follow the window a moment later
+        settled = "width => document.documentElement.scrollWidth <= width"
+        page.wait_for_function(settled, arg=width, timeout=10_000)
