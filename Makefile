@@ -20,7 +20,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # the tools that benchmarks are run beside: their requirements and ours do not go together
 PEERS := .venv-peers
 # one script for each table of docs/measurements.md
-BENCHMARKS := loop recording reading listing starting layers pages live_pages
+BENCHMARKS := loop recording reading listing starting layers pages live_pages lessons
 APT_GET := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n) env DEBIAN_FRONTEND=noninteractive apt-get -qq
 
 .PHONY: help demo serve worker test check lint types tests slow faults gpu bench bench-quick bench-gpu peers format chromium extras clean
