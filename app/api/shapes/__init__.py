@@ -21,6 +21,7 @@ from app.api.shapes.inquiry import Inquiries, Inquiry
 from app.api.shapes.layer import (
     Features,
     Layer,
+    LayerDifference,
     LayerOutput,
     Layers,
     RecordedLayer,
@@ -61,6 +62,7 @@ __all__ = [
     "Inquiry",
     "LargeRun",
     "Layer",
+    "LayerDifference",
     "LayerOutput",
     "Layers",
     "Log",
