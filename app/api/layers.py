@@ -1,7 +1,7 @@
 """/runs/…/layers: what the layers of a run gave, as JSON, numbers or a picture."""
 
 import io
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
@@ -14,8 +14,15 @@ from app.film import animation, chosen_steps, frames
 from app.mosaic import mosaic_png
 from app.names import Storable
 from app.problems import Invalid
-from app.recorded import find, must_have, must_show, recorded_steps
-from trainer.store.reader import StoredOutput, list_layer_outputs
+from app.recorded import (
+    find,
+    must_have,
+    must_show,
+    recorded_layers,
+    recorded_steps,
+    steps_of,
+)
+from trainer.store.reader import StoredOutput
 
 router = APIRouter(prefix="/runs/{run}/layers", tags=["layers"])
 
@@ -29,30 +36,9 @@ Time = Annotated[int, Query(ge=0, lt=100_000, description="Of a video: what pict
 @router.get("", operation_id="list_layers", response_model=shapes.RecordedLayers, responses=MISSING)
 def list_(run_id: RunNumber, connection: Reading) -> Response:
     """Which layers were kept, at which steps, and how many bytes they take."""
-    rows = list_layer_outputs(connection, run_id)
-    layers: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in rows:
-        facts = {
-            "layer": row.layer,
-            "call": row.call,
-            "dtype": row.dtype,
-            "shape": row.shape,
-            "full_shape": row.full_shape,
-            "lowest": row.low,
-            "highest": row.high,
-            "steps": [],
-        }
-        layer = layers.setdefault((row.layer, row.call), facts)
-        layer["steps"].append(row.step)
-        layer["lowest"] = min(layer["lowest"], row.low)
-        layer["highest"] = max(layer["highest"], row.high)
-    return JsonResponse(
-        {
-            "layers": list(layers.values()),
-            "steps": sorted({row.step for row in rows}),
-            "bytes": sum(row.bytes for row in rows),
-        }
-    )
+    layers = recorded_layers(connection, run_id)
+    size = sum(layer["bytes"] for layer in layers)
+    return JsonResponse({"layers": layers, "steps": steps_of(layers), "bytes": size})
 
 
 # before the one below, which would take it for a layer of that name

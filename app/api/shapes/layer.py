@@ -18,6 +18,7 @@ class RecordedLayer(Shape):
     lowest: float = Field(description="Of all examples at all steps.")
     highest: float
     steps: list[int]
+    bytes: int
 
 
 class RecordedLayers(Shape):
