@@ -40,18 +40,21 @@ def chosen_steps(steps: Sequence[int], most: int = MOST_FRAMES) -> list[int]:
 
 
 def frames(
-    connection: Connection, run_id: int, layer: str, steps: Sequence[int], call: int, example: int
+    connection: Connection, run_id: int, like: StoredOutput, steps: Sequence[int], example: int
 ) -> Iterator[Frame]:
-    """The example at each of these steps. One output at a time is in memory: they are large."""
+    """One example of a layer and call at these steps, where its shape is that of this output.
+
+    One output at a time is in memory: they are large.
+    """
     for step in steps:
-        output = read_layer_output(connection, run_id, layer, step, call)
-        # a run that is resumed forgets what came after its checkpoint
-        if output is not None and example < len(output.quantised):
+        output = read_layer_output(connection, run_id, like.layer, step, like.call)
+        if output is not None and output.quantised.shape == like.quantised.shape:
             yield frame_of(output, example)
 
 
 def frame_of(output: StoredOutput, example: int) -> Frame:
-    return Frame(output.step, output.low, output.high, output.quantised[example])
+    # a copy: a view would keep every example of every step in memory
+    return Frame(output.step, output.low, output.high, output.quantised[example].copy())
 
 
 def animation(film: Sequence[Frame], time: int = 0) -> bytes:

@@ -2,7 +2,9 @@
 import { paint, placeOf, under } from "./mosaic.js";
 import { coloursOf } from "./scale.js";
 
+/** Of a frame, in pixels of the page: smaller ones while that brings all of them into sight. */
 const HEIGHT = 72;
+const LEAST_HEIGHT = 40;
 const ROW_HEIGHT = 8;
 const LABEL_WIDTH = 34;
 
@@ -34,12 +36,19 @@ export class FilmStrip {
     const range = (output) => (scale === "channel" ? null : scale === "fixed" ? { low: facts.lowest, high: facts.highest } : output);
     const colours = outputs.map((output, frame) => coloursOf(output, range(output), planes)(frame));
     const size = paint(this.canvas, planes, this.columns, (frame) => colours[frame]);
-    const zoom = Math.max(1, Math.round(HEIGHT / planes.height));
+    const zoom = this.zoom(planes.height, size.width);
     this.canvas.style.width = this.isRows ? "100%" : `${size.width * zoom}px`;
     this.canvas.style.height = this.isRows ? `${planes.count * ROW_HEIGHT}px` : `${size.height * zoom}px`;
     this.canvas.setAttribute("aria-label", `${planes.count} captured steps, from ${film.steps[0]} to ${film.steps.at(-1)}; arrow keys choose a step`);
     this.label(film.steps, planes.width * zoom);
     this.choose(step);
+  }
+
+  /** Pixels of the page for each of the output. */
+  zoom(height, width) {
+    const room = this.canvas.closest(".film-scroll").clientWidth;
+    const [least, most] = [LEAST_HEIGHT, HEIGHT].map((wanted) => Math.max(1, Math.round(wanted / height)));
+    return Math.max(least, Math.min(most, Math.floor(room / width)));
   }
 
   label(steps, width) {

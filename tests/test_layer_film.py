@@ -269,3 +269,5 @@ def test_outputs_of_different_shapes_are_not_subtracted(client: TestClient, lab:
         Writer(1).add_layer_outputs(connection, [odd])
     answer = ask(client, "head/difference", step=99, against="step:46")
     assert "of different shapes, 4 and 10" in refusal(answer, 409)
+    # and what has another shape than the last is not in a film
+    assert ask(client, "head/film").headers["x-steps"] == "99"

@@ -451,3 +451,29 @@ def test_a_narrow_screen_is_wide_enough(window: Window) -> None:
     expect(page.locator("#difference-card")).to_be_visible()
     expect(page.locator("#film-steps span")).to_have_count(len(STEPS))
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_page_at_the_end_goes_on_to_what_is_new(window: Window, lab: Lab) -> None:
+    page = window.open(f"/runs/2/layers?layer={CONV}")
+    expect(page.locator("#mosaic-facts")).to_contain_text("at step 46")
+    keep_again(lab, 64)
+    page.evaluate("document.dispatchEvent(new CustomEvent('run', { detail: {} }))")
+    expect(page.locator("#mosaic-facts")).to_contain_text("at step 64")
+    expect(page.locator("#ticks span")).to_have_count(len(STEPS) + 1)
+    page.locator("#step").fill("2")
+    expect(page.locator("#mosaic-facts")).to_contain_text("at step 2")
+    keep_again(lab, 128)
+    page.evaluate("document.dispatchEvent(new CustomEvent('run', { detail: {} }))")
+    expect(page.locator("#film-steps span")).to_have_count(len(STEPS) + 2)
+    expect(page.locator("#step-number")).to_have_value("2")
+    assert facts(page).endswith("at step 2")
+
+
+def keep_again(lab: Lab, step: int) -> None:
+    """The second run's last output once more, as if it had gone on."""
+    output = stored(lab, CONV, 46, run=2)
+    shape = output.quantised.shape
+    payload = zlib.compress(output.quantised.tobytes())
+    kept = LayerOutput(CONV, 0, step, shape, shape, "float32", output.low, output.high, payload)
+    with writing(lab.engine) as connection:
+        Writer(2).add_layer_outputs(connection, [kept])

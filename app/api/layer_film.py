@@ -52,7 +52,7 @@ def read_film(
     output = find(connection, run_id, layer, None, call)
     must_show(output, must_have(output, example), channel, time)
     steps = chosen_steps(recorded_steps(connection, run_id, layer, call))
-    film = list(frames(connection, run_id, layer, steps, call, example))
+    film = list(frames(connection, run_id, output, steps, example))
     pictures = np.stack([planes_of(frame.levels, time)[channel] for frame in film])
     headers = {
         "X-Shape": ",".join(map(str, pictures.shape)),

@@ -108,7 +108,7 @@ def read(
             message = "a webp shows every step; leave this out, or ask for format=png"
             raise Invalid([{"field": "step", "message": message, "given": step}])
         steps = chosen_steps(recorded_steps(connection, run_id, layer, call))
-        film = list(frames(connection, run_id, layer, steps, call, example))
+        film = list(frames(connection, run_id, output, steps, example))
         name = f"run-{run_id}-{layer}-example-{example}.webp"
         return Response(animation(film, time), media_type="image/webp", headers=saved_as(name))
     return JsonResponse(
