@@ -178,8 +178,8 @@ def keep_outputs(lab: Lab, count: int, channels: int) -> list[str]:
 def shown(page: Page, served: Served, run: int, layer: str) -> float:
     """Milliseconds from the click on a layer until its mosaic is on the screen."""
     page.goto(f"{str(served.client.base_url).rstrip('/')}/runs/{run}/layers")
-    wait_for(lambda: page.evaluate("document.getElementById('mosaic-facts').textContent"))
-    # the page is still drawing what it began with
+    wait_for(lambda: page.evaluate("document.getElementById('film-steps').children.length"))
+    # the page is still drawing the charts that it began with
     time.sleep(1.5)
     return float(page.evaluate(SHOWING, layer))
 
