@@ -3,22 +3,22 @@ import { PALETTE } from "./colours.js";
 
 const GAP = 1;
 
-/** An output (C, H, W), (C, L) or (F,) as planes of bytes; of clips (C, T, H, W) those of one frame. */
-export function planesOf(shape, bytes, frame = 0) {
-  if (shape.length === 1) return { count: 1, height: 1, width: shape[0], frames: 1, bytes, kind: "vector" };
-  if (shape.length === 2) return { count: 1, height: shape[0], width: shape[1], frames: 1, bytes, kind: "matrix" };
+/** An output (C, H, W), (C, L) or (F,) as planes of bytes; of a video (C, T, H, W) those at one time. */
+export function planesOf(shape, bytes, time = 0) {
+  if (shape.length === 1) return { count: 1, height: 1, width: shape[0], times: 1, bytes, kind: "vector" };
+  if (shape.length === 2) return { count: 1, height: shape[0], width: shape[1], times: 1, bytes, kind: "matrix" };
   const [height, width] = shape.slice(-2);
-  const frames = shape.length === 4 ? shape[1] : 1;
-  const count = bytes.length / (height * width * frames);
-  const shown = frames === 1 ? bytes : bytesOfFrame(bytes, count, frames, height * width, frame);
-  return { count, height, width, frames, bytes: shown, kind: "maps" };
+  const count = shape[0];
+  const size = height * width;
+  const times = bytes.length / (count * size);
+  return { count, height, width, times, bytes: times > 1 ? atTime(bytes, count, size, times, time) : bytes, kind: "maps" };
 }
 
-function bytesOfFrame(bytes, channels, frames, size, frame) {
-  const found = new Uint8Array(channels * size);
-  for (let channel = 0; channel < channels; channel++) {
-    const from = (channel * frames + frame) * size;
-    found.set(bytes.subarray(from, from + size), channel * size);
+function atTime(bytes, count, size, times, time) {
+  const found = new Uint8Array(count * size);
+  for (let plane = 0; plane < count; plane++) {
+    const from = (plane * times + time) * size;
+    found.set(bytes.subarray(from, from + size), plane * size);
   }
   return found;
 }
@@ -29,8 +29,9 @@ export function across(planes, ratio) {
   return Math.max(1, Math.min(planes.count, Math.round(cells)));
 }
 
-/** Draw every plane; gives the size in pixels of the output, before the canvas is scaled up. */
-export function paint(canvas, planes, columns) {
+/** Draw every plane in the colours that `coloursOf(plane)` gives its bytes; the size in pixels of
+ *  the output, before the canvas is scaled up. */
+export function paint(canvas, planes, columns, coloursOf = () => PALETTE) {
   const rows = Math.ceil(planes.count / columns);
   const width = columns * (planes.width + GAP) - GAP;
   const height = rows * (planes.height + GAP) - GAP;
@@ -39,13 +40,14 @@ export function paint(canvas, planes, columns) {
   const context = canvas.getContext("2d");
   const picture = context.createImageData(width, height);
   const words = new Uint32Array(picture.data.buffer);
-  const size = planes.width * planes.height;
-  for (let plane = 0; plane < planes.count; plane++) {
-    const left = (plane % columns) * (planes.width + GAP);
-    const top = Math.floor(plane / columns) * (planes.height + GAP);
-    for (let y = 0, from = plane * size; y < planes.height; y++) {
+  const { count, height: planeHeight, width: planeWidth, bytes } = planes;
+  for (let plane = 0, from = 0; plane < count; plane++) {
+    const left = (plane % columns) * (planeWidth + GAP);
+    const top = Math.floor(plane / columns) * (planeHeight + GAP);
+    const colours = coloursOf(plane);
+    for (let y = 0; y < planeHeight; y++) {
       let to = (top + y) * width + left;
-      for (let x = 0; x < planes.width; x++) words[to++] = PALETTE[planes.bytes[from++]];
+      for (const end = to + planeWidth; to < end; ) words[to++] = colours[bytes[from++]];
     }
   }
   context.putImageData(picture, 0, 0);

@@ -241,8 +241,8 @@ get_optimizer get_queue get_run get_schedule get_storage get_task get_trick is_a
 list_checkpoints list_inquiries list_layers list_losses list_model_layers list_models
 list_optimizers list_recipes list_run_events list_runs list_schedules list_series list_tasks
 list_tokens list_tricks list_workers make_features make_token move_run pause_queue pause_run
-read_curves read_layer read_layer_bytes read_run_log read_series resume_queue resume_run retry_run
-retry_run_lighter revoke_token stop_run unarchive_run
+read_curves read_layer read_layer_bytes read_layer_difference read_layer_film read_run_log
+read_series resume_queue resume_run retry_run retry_run_lighter revoke_token stop_run unarchive_run
 """.split()
 
 

@@ -15,7 +15,7 @@ from server import API, client_of, told
 from app.api import shapes
 from app.forms import config_data, of_config, of_items, values_of
 from app.models import Status
-from app.mosaic import mosaic
+from app.mosaic import all_planes, mosaic
 from trainer.check import check, facts
 from trainer.config import RunConfig
 from trainer.models import SmallCnn
@@ -116,9 +116,9 @@ def folders_of(client: TestClient) -> Any:
     return client.app.state.settings.data_folders  # type: ignore[attr-defined]
 
 
-def test_a_mosaic_of_clips_has_a_plane_for_every_channel_and_frame() -> None:
+def test_a_mosaic_of_a_clip_has_a_plane_for_every_channel_and_frame() -> None:
     clips = np.arange(1, 2 * 3 * 2 * 2 + 1, dtype=np.uint8).reshape(2, 3, 2, 2)
-    picture = mosaic(clips)
+    picture = mosaic(all_planes(clips))
     assert sorted(picture[picture > 0].tolist()) == list(range(1, 25))
     # a frame stays together
     assert picture[:2, :2].tolist() == [[1, 2], [3, 4]]

@@ -34,7 +34,7 @@ def window(browser: Browser, served: Served) -> Iterator[Window]:
 def test_a_slider_goes_through_the_frames_of_a_clip(window: Window, served: Served) -> None:
     page = window.open("/runs/1/layers?layer=conv")
     expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 8 × 8")
-    expect(page.locator("#frame-value")).to_have_text("1 of 8")
+    expect(page.locator("#time-value")).to_have_text("1 of 8")
     values = served.client.get("/api/v1/runs/1/layers/conv").json()["values"]
 
     def shown() -> list[list[float]]:
@@ -54,24 +54,24 @@ def test_a_slider_goes_through_the_frames_of_a_clip(window: Window, served: Serv
     assert values[1][0] != values[1][5]
     wait_for(lambda: is_shown(0, 0))
     page.fill("#channel", "1")
-    page.locator("#frame").fill("6")
-    expect(page.locator("#frame-value")).to_have_text("6 of 8")
+    page.locator("#time").fill("5")
+    expect(page.locator("#time-value")).to_have_text("6 of 8")
     wait_for(lambda: is_shown(1, 5))
-    assert "frame=6" in page.url
+    assert "time=5" in page.url
     page.reload()
-    expect(page.locator("#frame-value")).to_have_text("6 of 8")
+    expect(page.locator("#time-value")).to_have_text("6 of 8")
     wait_for(lambda: is_shown(1, 5))
 
 
 def test_a_layer_of_pictures_or_features_has_no_slider(window: Window) -> None:
-    page = window.open("/runs/1/layers?layer=conv&frame=8")
-    expect(page.locator("#frame-value")).to_have_text("8 of 8")
+    page = window.open("/runs/1/layers?layer=conv&time=7")
+    expect(page.locator("#time-value")).to_have_text("8 of 8")
     page.click(".tree a[data-layer='stage4.0.space']")
     expect(page.locator("#mosaic-facts")).to_contain_text("16 channels of 1 × 1")
-    expect(page.locator("#frame")).to_be_hidden()
+    expect(page.locator("#time")).to_be_hidden()
     page.click(".tree a[data-layer='fc']")
     expect(page.locator("#mosaic-facts")).to_contain_text("8 features")
-    expect(page.locator("#frame")).to_be_hidden()
+    expect(page.locator("#time")).to_be_hidden()
 
 
 def test_each_call_of_a_layer_that_is_used_repeatedly_is_shown(
@@ -79,10 +79,10 @@ def test_each_call_of_a_layer_that_is_used_repeatedly_is_shown(
 ) -> None:
     page = window.open("/runs/1/layers?layer=stage1.0.relu")
     expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 4 × 4")
-    expect(page.locator("#calls")).to_have_text("of 4")
-    page.fill("#call", "4")
+    expect(page.locator("#call option")).to_have_count(4)
+    page.select_option("#call", "3")
     expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 × 4")
-    assert "call=4" in page.url
+    assert "call=3" in page.url
     page.reload()
     expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 × 4")
     highest = served.client.get(
@@ -103,7 +103,7 @@ def test_each_call_of_a_layer_that_is_used_repeatedly_is_shown(
     assert "call=" not in page.url
 
 
-def test_a_call_that_is_not_there_is_the_last_one(window: Window) -> None:
+def test_a_call_that_is_not_there_is_the_first_one(window: Window) -> None:
     page = window.open("/runs/1/layers?layer=stage1.0.relu&call=9")
-    expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 × 4")
-    expect(page.locator("#call")).to_have_value("4")
+    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 4 × 4")
+    expect(page.locator("#call")).to_have_value("0")

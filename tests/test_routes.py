@@ -133,6 +133,8 @@ GET    viewer  /api/v1/curves
 GET    viewer  /api/v1/runs/{run}/layers
 GET    viewer  /api/v1/runs/{run}/layers/{layer:any}
 GET    viewer  /api/v1/runs/{run}/layers/{layer:any}/bytes
+GET    viewer  /api/v1/runs/{run}/layers/{layer:any}/film
+GET    viewer  /api/v1/runs/{run}/layers/{layer:any}/difference
 POST   editor  /api/v1/runs/{run}/features
 GET    viewer  /api/v1/tasks
 GET    viewer  /api/v1/tasks/{name}

@@ -16,6 +16,7 @@ from app.api import (
     curves,
     features,
     inquiries,
+    layer_film,
     layers,
     live,
     queue,
@@ -85,6 +86,8 @@ for module in (
     series,
     curves,
     features,
+    # before the layers, where `film` would be taken for the end of a layer's name
+    layer_film,
     layers,
     catalogue,
     inquiries,

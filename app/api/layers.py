@@ -1,20 +1,28 @@
 """/runs/…/layers: what the layers of a run gave, as JSON, numbers or a picture."""
 
 import io
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Response
-from sqlalchemy import Connection
 
 from app.api import shapes
 from app.api.answers import MISSING, JsonResponse
 from app.api.any_name import LAYER
 from app.connections import Reading, RunNumber
-from app.missing import NotThere, missing
+from app.film import animation, chosen_steps, frames
 from app.mosaic import mosaic_png
 from app.names import Storable
-from trainer.store.reader import StoredOutput, list_layer_outputs, read_layer_output
+from app.problems import Invalid
+from app.recorded import (
+    find,
+    must_have,
+    must_show,
+    recorded_layers,
+    recorded_steps,
+    steps_of,
+)
+from trainer.store.reader import StoredOutput
 
 router = APIRouter(prefix="/runs/{run}/layers", tags=["layers"])
 
@@ -22,30 +30,15 @@ LayerPath = Annotated[str, Path(max_length=300), Storable]
 Step = Annotated[int | None, Query(ge=0, lt=2**63, description="The last one if left out.")]
 Call = Annotated[int, Query(ge=0, lt=1000, description="Which use of a layer used repeatedly.")]
 Example = Annotated[int, Query(ge=0, lt=1000)]
+Time = Annotated[int, Query(ge=0, lt=100_000, description="Of a video: what pictures show.")]
 
 
 @router.get("", operation_id="list_layers", response_model=shapes.RecordedLayers, responses=MISSING)
 def list_(run_id: RunNumber, connection: Reading) -> Response:
     """Which layers were kept, at which steps, and how many bytes they take."""
-    rows = list_layer_outputs(connection, run_id)
-    layers: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in rows:
-        facts = {
-            "layer": row.layer,
-            "call": row.call,
-            "dtype": row.dtype,
-            "shape": row.shape,
-            "full_shape": row.full_shape,
-            "steps": [],
-        }
-        layers.setdefault((row.layer, row.call), facts)["steps"].append(row.step)
-    return JsonResponse(
-        {
-            "layers": list(layers.values()),
-            "steps": sorted({row.step for row in rows}),
-            "bytes": sum(row.bytes for row in rows),
-        }
-    )
+    layers = recorded_layers(connection, run_id)
+    size = sum(layer["bytes"] for layer in layers)
+    return JsonResponse({"layers": layers, "steps": steps_of(layers), "bytes": size})
 
 
 # before the one below, which would take it for a layer of that name
@@ -84,7 +77,7 @@ def read_bytes(
     response_model=shapes.LayerOutput,
     responses={
         **MISSING,
-        200: {"content": {"application/x-npz": {}, "image/png": {}}},
+        200: {"content": {"application/x-npz": {}, "image/png": {}, "image/webp": {}}},
     },
 )
 def read(
@@ -94,20 +87,30 @@ def read(
     step: Step = None,
     call: Call = 0,
     example: Example = 0,
-    format: Literal["json", "npz", "png"] = "json",
+    time: Time = 0,
+    format: Literal["json", "npz", "png", "webp"] = "json",
 ) -> Response:
-    """One layer's output: one example as JSON or picture, all of them as `.npz`."""
+    """One layer's output: one example as JSON or picture, all of them as `.npz`.
+
+    A `webp` is moving: the example's channels at every step, at most 64 of them.
+    """
     output = find(connection, run_id, layer, step, call)
     if format == "npz":
-        name = safe_name(f"run-{run_id}-{layer}-step-{output.step}.npz")
-        return Response(
-            npz(output),
-            media_type="application/x-npz",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+        name = f"run-{run_id}-{layer}-step-{output.step}.npz"
+        return Response(npz(output), media_type="application/x-npz", headers=saved_as(name))
     chosen = output.quantised[must_have(output, example)]
+    if format in ("png", "webp"):
+        must_show(output, example, 0, time)
     if format == "png":
-        return Response(mosaic_png(chosen), media_type="image/png")
+        return Response(mosaic_png(chosen, time), media_type="image/png")
+    if format == "webp":
+        if step is not None:
+            message = "a webp shows every step; leave this out, or ask for format=png"
+            raise Invalid([{"field": "step", "message": message, "given": step}])
+        steps = chosen_steps(recorded_steps(connection, run_id, layer, call))
+        film = list(frames(connection, run_id, output, steps, example))
+        name = f"run-{run_id}-{layer}-example-{example}.webp"
+        return Response(animation(film, time), media_type="image/webp", headers=saved_as(name))
     return JsonResponse(
         {
             "layer": layer,
@@ -124,33 +127,6 @@ def read(
     )
 
 
-def find(
-    connection: Connection, run_id: int, layer: str, step: int | None, call: int
-) -> StoredOutput:
-    """The output of a layer at a step, the last one by default. Raises NotThere."""
-    steps: dict[tuple[str, int], list[int]] = {}
-    for row in list_layer_outputs(connection, run_id):
-        steps.setdefault((row.layer, row.call), []).append(row.step)
-    calls = [number for name, number in steps if name == layer]
-    if not calls:
-        raise missing("recorded layer", layer, dict.fromkeys(name for name, _ in steps))
-    if call not in calls:
-        raise missing(f"call of layer {layer} numbered", str(call), map(str, calls))
-    wanted = max(steps[layer, call]) if step is None else step
-    output = read_layer_output(connection, run_id, layer, wanted, call)
-    if output is None:
-        there = ", ".join(map(str, steps[layer, call]))
-        raise NotThere(f"layer {layer} was not recorded at step {wanted}; it was at {there}")
-    return output
-
-
-def must_have(output: StoredOutput, example: int) -> int:
-    kept = len(output.quantised)
-    if example >= kept:
-        raise NotThere(f"there is no example {example}; there are 0 to {kept - 1}")
-    return example
-
-
 def npz(output: StoredOutput) -> bytes:
     """All examples as a NumPy archive: values, the bytes they come from, low and high."""
     file = io.BytesIO()
@@ -163,6 +139,10 @@ def npz(output: StoredOutput) -> bytes:
         step=output.step,
     )
     return file.getvalue()
+
+
+def saved_as(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{safe_name(name)}"'}
 
 
 def safe_name(text: str) -> str:

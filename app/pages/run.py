@@ -2,27 +2,22 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from app import finding
 from app.config_view import config_rows
 from app.connections import Reading, Reference
 from app.inquiries import desk
 from app.metrics import cards
-from app.missing import NotThere
-from app.mosaic import mosaic_png
 from app.pages.inquiries import fragment
 from app.pages.results import standing
 from app.pages.run_header import header_facts
 from app.pages.templates import render
 from app.run_view import find_run, runs_by_id
 from app.runlog import without_escapes
-from trainer.anatomy import LayerFacts, model_anatomy
-from trainer.config import RunConfig
 from trainer.recipes import RECIPES
-from trainer.store.reader import list_checkpoints, list_layer_outputs, read_log, read_probe_input
+from trainer.store.reader import list_checkpoints, read_log
 
 router = APIRouter(prefix="/runs/{run}")
 
@@ -61,61 +56,6 @@ def header(request: Request, run: Reference, connection: Reading) -> HTMLRespons
     found = find_run(connection, run)
     facts = header_facts(connection, request.app.state.settings, found)
     return render(request, "run/header.html", run=found, **facts)
-
-
-@router.get("/layers")
-def layers(
-    request: Request,
-    run: Reference,
-    connection: Reading,
-    layer: Annotated[str, Query(max_length=300)] = "",
-) -> HTMLResponse:
-    found = find_run(connection, run)
-    recorded = recorded_layers(connection, found["id"])
-    tree = layer_tree(found)
-    names = list(recorded)
-    if layer and names and layer not in recorded:
-        raise NotThere(f"layer {layer} was not recorded; there are: {', '.join(names)}")
-    first_maps = next((name for name in names if len(recorded[name]["shape"]) > 2), None)
-    return show(
-        request,
-        connection,
-        found,
-        "layers",
-        tree=tree,
-        recorded=recorded,
-        layer=layer or first_maps or (names[0] if names else ""),
-    )
-
-
-def recorded_layers(connection: Connection, run_id: int) -> dict[str, dict[str, Any]]:
-    """Every layer with outputs: the shapes of its first call, its calls and the steps there are."""
-    layers: dict[str, dict[str, Any]] = {}
-    calls: dict[str, int] = {}
-    for row in list_layer_outputs(connection, run_id):
-        calls[row.layer] = max(row.call + 1, calls.get(row.layer, 1))
-        if row.call:
-            continue
-        facts = {"shape": row.shape, "full_shape": row.full_shape, "steps": []}
-        layers.setdefault(row.layer, facts)["steps"].append(row.step)
-    return {layer: {**facts, "calls": calls[layer]} for layer, facts in layers.items()}
-
-
-def layer_tree(run: dict[str, Any]) -> tuple[LayerFacts, ...]:
-    config = RunConfig.model_validate(run["config"])
-    return model_anatomy(config.model, config.task.facts())
-
-
-@router.get("/probe/{example}.png")
-def probe_picture(
-    run: Reference, example: Annotated[int, Path(ge=0, lt=1000)], connection: Reading
-) -> Response:
-    """One of the examples whose layer outputs are kept, as a picture."""
-    stored = read_probe_input(connection, finding.find(connection, run))
-    if stored is None or example >= len(stored.quantised):
-        raise NotThere(f"run {run} kept no probe example {example}")
-    picture = mosaic_png(stored.quantised[example])
-    return Response(picture, media_type="image/png", headers={"Cache-Control": "max-age=300"})
 
 
 @router.get("/results")

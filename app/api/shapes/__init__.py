@@ -23,6 +23,7 @@ from app.api.shapes.inquiry import Inquiries, Inquiry
 from app.api.shapes.layer import (
     Features,
     Layer,
+    LayerDifference,
     LayerOutput,
     Layers,
     RecordedLayer,
@@ -64,6 +65,7 @@ __all__ = [
     "Inquiry",
     "LargeRun",
     "Layer",
+    "LayerDifference",
     "LayerOutput",
     "Layers",
     "Log",

@@ -17,7 +17,10 @@ class RecordedLayer(Shape):
         description="What is kept: examples, channels, (frames of clips,) height, width."
     )
     full_shape: list[int] = Field(description="What the layer gave.")
+    lowest: float = Field(description="Of all examples at all steps.")
+    highest: float
     steps: list[int]
+    bytes: int
 
 
 class RecordedLayers(Shape):
@@ -40,6 +43,24 @@ class LayerOutput(Shape):
     full_shape: list[int] = Field(description="Of what the layer gave for all examples.")
     low: float = Field(description="Values are kept in 255 steps from low to high.")
     high: float
+    values: list[Any]
+
+
+class LayerDifference(Shape):
+    """What a layer gave for one example, less what it gave elsewhere."""
+
+    layer: str
+    call: int
+    step: int
+    example: int
+    against_run: int
+    against_step: int
+    most: float = Field(description="The largest of all differences, whatever its sign.")
+    relative: float | None = Field(
+        description="Length of the difference over that of the other; null if that is all zeros."
+    )
+    cosine: float | None = Field(description="Between both; null if either is all zeros.")
+    shape: list[int]
     values: list[Any]
 
 
