@@ -91,7 +91,7 @@ def test_every_tab_of_a_run_of_clips_is_shown(client: TestClient) -> None:
         assert page.status_code == 200, tab
     page = client.get("/runs/1/layers?layer=stage1.0.time").text
     assert "2×4×4×4" in page
-    assert 'id="frame"' in page
+    assert 'id="time"' in page
 
 
 def test_a_probe_example_shows_all_its_frames_side_by_side(client: TestClient) -> None:

@@ -33,7 +33,7 @@ def window(browser: Browser, served: Served) -> Iterator[Window]:
 
 def test_a_slider_goes_through_the_frames_of_a_clip(window: Window, served: Served) -> None:
     page = window.open("/runs/1/layers?layer=conv")
-    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 8 × 8")
+    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 8 times 8 × 8")
     expect(page.locator("#time-value")).to_have_text("1 of 8")
     values = served.client.get("/api/v1/runs/1/layers/conv").json()["values"]
 
@@ -78,13 +78,13 @@ def test_each_call_of_a_layer_that_is_used_repeatedly_is_shown(
     window: Window, served: Served
 ) -> None:
     page = window.open("/runs/1/layers?layer=stage1.0.relu")
-    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 4 × 4")
+    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 4 times 4 × 4")
     expect(page.locator("#call option")).to_have_count(4)
     page.select_option("#call", "3")
-    expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 × 4")
+    expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 times 4 × 4")
     assert "call=3" in page.url
     page.reload()
-    expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 × 4")
+    expect(page.locator("#mosaic-facts")).to_contain_text("8 channels of 4 times 4 × 4")
     highest = served.client.get(
         "/api/v1/curves", params={"runs": 1, "layer": "stage1.0.relu#4"}
     ).json()
@@ -105,5 +105,5 @@ def test_each_call_of_a_layer_that_is_used_repeatedly_is_shown(
 
 def test_a_call_that_is_not_there_is_the_first_one(window: Window) -> None:
     page = window.open("/runs/1/layers?layer=stage1.0.relu&call=9")
-    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 4 × 4")
+    expect(page.locator("#mosaic-facts")).to_contain_text("2 channels of 4 times 4 × 4")
     expect(page.locator("#call")).to_have_value("0")
