@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from app.mosaic import Levels, enlarged, mosaic
 from app.palette import PALETTE
+from app.recorded import CHANNELS
 from trainer.store.reader import StoredOutput, read_layer_output
 
 MOST_FRAMES = 64
@@ -40,14 +41,19 @@ def chosen_steps(steps: Sequence[int], most: int = MOST_FRAMES) -> list[int]:
 
 
 def frames(
-    connection: Connection, run_id: int, like: StoredOutput, steps: Sequence[int], example: int
+    connection: Connection,
+    run_id: int,
+    like: StoredOutput,
+    steps: Sequence[int],
+    example: int,
+    view: str = CHANNELS,
 ) -> Iterator[Frame]:
     """One example of a layer and call at these steps, where its shape is that of this output.
 
     One output at a time is in memory: they are large.
     """
     for step in steps:
-        output = read_layer_output(connection, run_id, like.layer, step, like.call)
+        output = read_layer_output(connection, run_id, like.layer, step, like.call, view)
         if output is not None and output.quantised.shape == like.quantised.shape:
             yield frame_of(output, example)
 

@@ -23,7 +23,13 @@ class Wanted(Part):
     """What is looked at, beside the loader's own options."""
 
     task: Literal[
-        "digits", "fashion_mnist", "breast_cancer", "diabetes", "digit_scenes", "distillation"
+        "digits",
+        "fashion_mnist",
+        "moving_digits",
+        "breast_cancer",
+        "diabetes",
+        "digit_scenes",
+        "distillation",
     ] = Field("digits", description="Whose training examples are loaded.")
     seed: int = Field(0, ge=0, lt=2**53, description="Where the order is drawn from.")
     epoch: int = Field(0, ge=0, le=1_000_000, description="Which epoch of training, from 0.")

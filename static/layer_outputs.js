@@ -6,9 +6,11 @@ const keyOf = (layer, call) => `${call} ${layer}`;
 const numbers = (response, header) => response.headers.get(header).split(",").map(Number);
 
 export class LayerOutputs {
-  /** `facts`: what the page came with, as the API lists it; `steps`: all captured ones of the run. */
-  constructor(run, facts, steps) {
+  /** `facts`: what the page came with, as the API lists it; `steps`: all captured ones of the run;
+   *  `view`: outputs of layers, their weights or gradients. */
+  constructor(run, facts, steps, view) {
     this.run = run;
+    this.view = view;
     this.steps = steps;
     this.kept = new Map();
     this.learn(facts);
@@ -20,7 +22,7 @@ export class LayerOutputs {
 
   /** Read the list anew; whether there are captured steps that were not there before. */
   async update() {
-    const response = await fetch(`/api/v1/runs/${this.run}/layers`);
+    const response = await fetch(`/api/v1/runs/${this.run}/layers?view=${this.view}`);
     if (!response.ok) return false;
     const { layers, steps } = await response.json();
     const grown = steps.length !== this.steps.length;
@@ -75,7 +77,7 @@ export class LayerOutputs {
   }
 
   async keep(what, parameters, make, address) {
-    const query = new URLSearchParams(parameters);
+    const query = new URLSearchParams({ ...parameters, view: this.view });
     const key = `${what} ${query}`;
     if (!this.kept.has(key)) {
       const response = await fetch(`${address}?${query}`);

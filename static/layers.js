@@ -21,7 +21,7 @@ class LayersTab {
   constructor(place) {
     this.run = place.dataset.run;
     const steps = place.dataset.steps.split(",").map(Number);
-    this.outputs = new LayerOutputs(this.run, JSON.parse(place.dataset.calls), steps);
+    this.outputs = new LayerOutputs(this.run, JSON.parse(place.dataset.calls), steps, place.dataset.view);
     this.shown = { layer: place.dataset.layer, ...DEFAULTS };
     const onChannel = (channel) => this.chooseChannel(channel);
     this.tree = new Tree(place.querySelector(".tree"), (layer) => this.choose({ layer, call: 0, channel: 0 }));
@@ -153,8 +153,8 @@ class LayersTab {
     Object.assign(byId("time"), { max: planes.times - 1, value: time });
     byId("time-value").textContent = `${time + 1} of ${planes.times}`;
     const address = `/api/v1/runs/${this.run}/layers/${encodeURIComponent(layer)}`;
-    byId("download").href = `${address}?${new URLSearchParams({ format: "npz", step, call })}`;
-    byId("film-download").href = `${address}?${new URLSearchParams({ format: "webp", call, example, time })}`;
+    byId("download").href = `${address}?${new URLSearchParams({ format: "npz", step, call, view: this.outputs.view })}`;
+    byId("film-download").href = `${address}?${new URLSearchParams({ format: "webp", call, example, time, view: this.outputs.view })}`;
   }
 
   showChannel() {

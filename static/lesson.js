@@ -19,6 +19,8 @@ function start(form) {
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => form.dispatchEvent(new Event("input"))));
+  // a slider goes no further than its end, whatever the address says
+  showValues(form);
   if (form.dataset.may === "yes") ask();
 
   // one question at a time: what moved meanwhile is asked when the answer is here

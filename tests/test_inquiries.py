@@ -27,6 +27,7 @@ from app.inquiries.lane import Lane
 from app.liveness import Liveness
 from app.models import workers
 from app.pages.inquiries import fragment
+from app.sources import data_folders
 from trainer.batch import Batch
 from trainer.failures import Cause, Failure
 from trainer.inquiries import (
@@ -34,6 +35,7 @@ from trainer.inquiries import (
     AboutConfig,
     Bench,
     Equivalence,
+    Features,
     Inquiry,
     Preflight,
     Reproducibility,
@@ -114,7 +116,11 @@ def test_every_kind_of_answer_has_its_place_on_a_page(
     quick: dict[str, Any] = {"steps": 1, "workers": (0,), "seconds": 0.01, "trick": "seed"}
     quick |= {"config": tiny_config(loader={"batch_size": 400})}
     fields = {name: value for name, value in quick.items() if name in kind.model_fields}
-    answer = kind(**fields if issubclass(kind, AboutConfig) else {}).answer(bench_here(lab))
+    if issubclass(kind, Features):
+        fields = {"run": str(lab.train(tiny_config())), "layer": "head"}
+    elif not issubclass(kind, AboutConfig):
+        fields = {}
+    answer = kind(**fields).answer(bench_here(lab))
     errand = held(lab)
     with writing(lab.engine) as connection:
         desk.conclude(connection, errand, answer)
@@ -159,7 +165,7 @@ def test_the_page_of_two_trainings_tells_how_far_they_are_apart(lab: Lab) -> Non
 
 
 def bench_here(lab: Lab) -> Bench:
-    return Bench(torch.device("cpu"), lab.settings.data_folders, lambda *told: None)
+    return Bench(torch.device("cpu"), data_folders(lab.settings), lambda *told: None)
 
 
 # -- the desk -------------------------------------------------------------------------------

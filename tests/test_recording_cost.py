@@ -157,6 +157,7 @@ def test_a_budget_that_may_end_the_recording_early_is_told_with_the_way_out() ->
     assert not tight(5)[0].ends_early
 
 
+@pytest.mark.slow
 def test_what_is_sure_to_be_kept_is_kept(tmp_path: Path) -> None:
     config = tiny_config(
         model={"width": 512},

@@ -9,7 +9,7 @@ from app import finding
 from app.api import shapes
 from app.api.answers import MISSING, JsonResponse
 from app.api.any_name import LAYER
-from app.api.layers import Call, Example, LayerPath, Step, Time
+from app.api.layers import Call, Example, Kept, LayerPath, Step, Time
 from app.connections import Reading, RunNumber
 from app.difference import difference
 from app.film import chosen_steps, frames
@@ -43,16 +43,17 @@ def read_film(
     example: Example = 0,
     channel: Annotated[int, Query(ge=0, lt=100_000)] = 0,
     time: Time = 0,
+    view: Kept = "channels",
 ) -> Response:
     """One channel over training, as bytes in the order of X-Shape: steps, height, width.
 
     X-Steps, X-Lows and X-Highs have a number for each step. At most 64 steps, evenly chosen. A
     vector or matrix is one channel.
     """
-    output = find(connection, run_id, layer, None, call)
+    output = find(connection, run_id, layer, None, call, view)
     must_show(output, must_have(output, example), channel, time)
-    steps = chosen_steps(recorded_steps(connection, run_id, layer, call))
-    film = list(frames(connection, run_id, output, steps, example))
+    steps = chosen_steps(recorded_steps(connection, run_id, layer, call, view))
+    film = list(frames(connection, run_id, output, steps, example, view))
     pictures = np.stack([planes_of(frame.levels, time)[channel] for frame in film])
     headers = {
         "X-Shape": ",".join(map(str, pictures.shape)),
@@ -79,20 +80,21 @@ def read_difference(
     step: Step = None,
     call: Call = 0,
     example: Example = 0,
+    view: Kept = "channels",
     format: Literal["json", "bytes"] = "json",
 ) -> Response:
     """What a layer gave for one example, less what it gave at another step or in another run.
 
     As bytes, 128 is no difference, 1 and 255 are `X-Most` below and above.
     """
-    one = find(connection, run_id, layer, step, call)
+    one = find(connection, run_id, layer, step, call, view)
     kind, number = against.split(":")
     if kind == "step":
-        other_id, other = run_id, find(connection, run_id, layer, int(number), call)
+        other_id, other = run_id, find(connection, run_id, layer, int(number), call, view)
     else:
         other_id = finding.find(connection, number)
-        there = nearest(recorded_steps(connection, other_id, layer, call), one.step)
-        other = find(connection, other_id, layer, there, call)
+        there = nearest(recorded_steps(connection, other_id, layer, call, view), one.step)
+        other = find(connection, other_id, layer, there, call, view)
     must_have(one, example)
     must_have(other, example)
     found = difference(one.values()[example], other.values()[example])

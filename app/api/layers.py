@@ -22,6 +22,7 @@ from app.recorded import (
     recorded_steps,
     steps_of,
 )
+from trainer.config import View
 from trainer.store.reader import StoredOutput
 
 router = APIRouter(prefix="/runs/{run}/layers", tags=["layers"])
@@ -30,13 +31,20 @@ LayerPath = Annotated[str, Path(max_length=300), Storable]
 Step = Annotated[int | None, Query(ge=0, lt=2**63, description="The last one if left out.")]
 Call = Annotated[int, Query(ge=0, lt=1000, description="Which use of a layer used repeatedly.")]
 Example = Annotated[int, Query(ge=0, lt=1000)]
+Kept = Annotated[
+    View,
+    Query(
+        alias="view",
+        description="channels is a layer's output; weight and gradient where the run kept them.",
+    ),
+]
 Time = Annotated[int, Query(ge=0, lt=100_000, description="Of a video: what pictures show.")]
 
 
 @router.get("", operation_id="list_layers", response_model=shapes.RecordedLayers, responses=MISSING)
-def list_(run_id: RunNumber, connection: Reading) -> Response:
+def list_(run_id: RunNumber, connection: Reading, view: Kept = "channels") -> Response:
     """Which layers were kept, at which steps, and how many bytes they take."""
-    layers = recorded_layers(connection, run_id)
+    layers = recorded_layers(connection, run_id, view)
     size = sum(layer["bytes"] for layer in layers)
     return JsonResponse({"layers": layers, "steps": steps_of(layers), "bytes": size})
 
@@ -55,9 +63,10 @@ def read_bytes(
     step: Step = None,
     call: Call = 0,
     example: Example = 0,
+    view: Kept = "channels",
 ) -> Response:
     """One example as bytes between X-Low and X-High, in the order of X-Shape."""
-    output = find(connection, run_id, layer, step, call)
+    output = find(connection, run_id, layer, step, call, view)
     values = output.quantised[must_have(output, example)]
     headers = {
         "X-Step": str(output.step),
@@ -88,13 +97,14 @@ def read(
     call: Call = 0,
     example: Example = 0,
     time: Time = 0,
+    view: Kept = "channels",
     format: Literal["json", "npz", "png", "webp"] = "json",
 ) -> Response:
     """One layer's output: one example as JSON or picture, all of them as `.npz`.
 
     A `webp` is moving: the example's channels at every step, at most 64 of them.
     """
-    output = find(connection, run_id, layer, step, call)
+    output = find(connection, run_id, layer, step, call, view)
     if format == "npz":
         name = f"run-{run_id}-{layer}-step-{output.step}.npz"
         return Response(npz(output), media_type="application/x-npz", headers=saved_as(name))
@@ -107,8 +117,8 @@ def read(
         if step is not None:
             message = "a webp shows every step; leave this out, or ask for format=png"
             raise Invalid([{"field": "step", "message": message, "given": step}])
-        steps = chosen_steps(recorded_steps(connection, run_id, layer, call))
-        film = list(frames(connection, run_id, output, steps, example))
+        steps = chosen_steps(recorded_steps(connection, run_id, layer, call, view))
+        film = list(frames(connection, run_id, output, steps, example, view))
         name = f"run-{run_id}-{layer}-example-{example}.webp"
         return Response(animation(film, time), media_type="image/webp", headers=saved_as(name))
     return JsonResponse(
