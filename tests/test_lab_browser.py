@@ -59,7 +59,11 @@ def answered(page: Page, before: str = "") -> str:
     return place.get_attribute("data-answered") or ""
 
 
-@pytest.mark.parametrize("kind", LESSONS, ids=name_of)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one in MEASURED)) for one in LESSONS],
+    ids=[name_of(one) for one in LESSONS],
+)
 def test_a_lesson_shows_what_it_comes_to(
     window: Window, kind: type[Lesson], tmp_path: Path
 ) -> None:
