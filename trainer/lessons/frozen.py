@@ -1,11 +1,9 @@
 """frozen: a layer that was frozen, and moves on all the same."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from trainer.config import RunConfig
 from trainer.inquiry import Bench
@@ -55,14 +53,11 @@ class FrozenLesson(Lesson):
 
     def show(self, bench: Bench) -> Shown:
         data = Digits().load(bench.data)
-        ways: dict[str, Callable[[Setup], Any]] = {
-            "set_to_none=False": gradients_of_zero,
-            "set_to_none=True": without_gradients,
-        }
         found = {}
-        for number, (name, freeze) in enumerate(ways.items()):
+        for number, to_none in enumerate((False, True)):
+            name = f"set_to_none={to_none}"
             bench.tell(number / 3, name)
-            found[name] = self.frozen_by(freeze, data)
+            found[name] = self.frozen_by_hand(data, to_none)
         bench.tell(2 / 3, "the trick")
         found["the trick"] = self.frozen_by_trick(data)
         ends = {name: (far.weights[-1], far.statistics[-1]) for name, far in found.items()}
@@ -89,18 +84,26 @@ class FrozenLesson(Lesson):
             numbers={name: {"weights": w, "statistics": s} for name, (w, s) in ends.items()},
         )
 
-    def frozen_by(self, freeze: Callable[[Setup], Any], data: TaskData) -> Frozen:
-        """Train, freeze the block by hand, and train on by hand: the loop would clear gradients."""
+    def frozen_by_hand(self, data: TaskData, to_none: bool) -> Frozen:
+        """Train, stop the block's gradients, and train on, clearing gradients in one of two ways.
+
+        Step by step and not by the loop, which always clears them to None.
+        """
         setup = prepared(self.config(), data)
         setup.place()
-        steps_of(setup, BEFORE)
-        leave = freeze(setup)
-        look = Look(setup)
-        for batch in list(setup.batches(setup, 1, 0))[:AFTER]:
+        setup.model.train()
+        batches = [batch for epoch in (0, 1) for batch in setup.batches(setup, epoch, 0)]
+        look = None
+        for step, batch in enumerate(batches[: BEFORE + AFTER]):
+            if step == BEFORE:
+                setup.model.get_submodule(LAYER).requires_grad_(False)
+                look = Look(setup)
             setup.backward(setup, [batch])
             setup.optimizer.step()
-            leave()
-            look.see()
+            setup.optimizer.zero_grad(set_to_none=to_none)
+            if look is not None:
+                look.see()
+        assert look is not None, "an epoch has more batches than come before"
         return look.found
 
     def frozen_by_trick(self, data: TaskData) -> Frozen:
@@ -145,28 +148,6 @@ class FrozenLesson(Lesson):
             f"{100 * none:.2g} %, by the trick by {100 * trick:.2g} %. Its batch norm's running "
             f"mean moves by {100 * norm:.2g} % unless it is in evaluation mode."
         )
-
-
-def gradients_of_zero(setup: Setup) -> Callable[[], None]:
-    """Freeze as one does by hand; gradients are cleared to zero."""
-    for parameter in stopped(setup.model):
-        # the loop has cleared them to None; by hand they would have been zeros all along
-        parameter.grad = torch.zeros_like(parameter)
-    return lambda: setup.optimizer.zero_grad(set_to_none=False)
-
-
-def without_gradients(setup: Setup) -> Callable[[], None]:
-    """The same; gradients are cleared to None."""
-    stopped(setup.model)
-    return lambda: setup.optimizer.zero_grad(set_to_none=True)
-
-
-def stopped(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of the block, which get no gradients from here on."""
-    weights = list(model.get_submodule(LAYER).parameters())
-    for weight in weights:
-        weight.requires_grad_(False)
-    return weights
 
 
 class Look:
